@@ -1,0 +1,242 @@
+"""Records in bulk: `Frames` as they were polled, `Batch` as Arrow rows with the positions they came from.
+
+Nothing here walks records one by one in Python: columns are built by `map` over C methods, on first use, and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import repeat
+from operator import itemgetter, methodcaller
+from typing import Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Header = tuple[str, bytes | None]
+Headers = list[Header]
+Index = np.ndarray[Any, np.dtype[np.int64]]
+
+SOURCE_HEADER = "headrace.src"
+"""Where an output record came from: big-endian int32 partition, int64 offset, then the topic in UTF-8."""
+SPAN_HEADER = "headrace.span"
+"""Where a record made of many came from: big-endian int32 partition, int64 first, int64 last offset, then the topic."""
+
+
+class Message(Protocol):
+    """What we use of `confluent_kafka.Message`; `headrace.testing.Record` has the same methods."""
+
+    def topic(self) -> str | None: ...
+    def partition(self) -> int | None: ...
+    def offset(self) -> int | None: ...
+    def key(self) -> Any: ...
+    def value(self) -> Any: ...
+    def timestamp(self) -> tuple[int, int]: ...
+    def headers(self) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Span:
+    """Offsets first … last of one partition, both inclusive."""
+
+    topic: str
+    partition: int
+    offset_first: int
+    offset_last: int
+
+    def __str__(self) -> str:
+        if self.offset_first == self.offset_last:
+            return f"{self.topic}/{self.partition}@{self.offset_first}"
+        return f"{self.topic}/{self.partition}@{self.offset_first}-{self.offset_last}"
+
+    def header(self) -> Header:
+        """The lineage header a record made of this span carries."""
+        return SPAN_HEADER, (self.partition.to_bytes(4, "big", signed=True) + self.offset_first.to_bytes(8, "big")
+                             + self.offset_last.to_bytes(8, "big") + self.topic.encode())
+
+
+def read_lineage(headers: Iterable[Header] | None) -> Span | None:
+    """The span a record's headers say it came from, or None for an origin."""
+    for name, value in headers or ():
+        if value is None:
+            continue
+        if name == SOURCE_HEADER and len(value) > 12:
+            at = int.from_bytes(value[4:12], "big")
+            return Span(value[12:].decode(), int.from_bytes(value[:4], "big", signed=True), at, at)
+        if name == SPAN_HEADER and len(value) > 20:
+            return Span(value[20:].decode(), int.from_bytes(value[:4], "big", signed=True),
+                        int.from_bytes(value[4:12], "big"), int.from_bytes(value[12:20], "big"))
+    return None
+
+
+class Frames:
+    """Raw records as polled. Every column is a list or array as long as the frames, built when first asked for."""
+
+    def __init__(self, messages: Sequence[Message]) -> None:
+        self.messages = messages
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+    @cached_property
+    def values(self) -> list[bytes | None]:
+        return list(map(methodcaller("value"), self.messages))
+
+    @cached_property
+    def keys(self) -> list[bytes | None]:
+        return list(map(methodcaller("key"), self.messages))
+
+    @cached_property
+    def topics(self) -> list[str]:
+        return list(map(methodcaller("topic"), self.messages))
+
+    @cached_property
+    def partitions(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+        return np.fromiter(map(methodcaller("partition"), self.messages), dtype=np.int32, count=len(self))
+
+    @cached_property
+    def offsets(self) -> Index:
+        return np.fromiter(map(methodcaller("offset"), self.messages), dtype=np.int64, count=len(self))
+
+    @cached_property
+    def timestamps_ms(self) -> list[int]:
+        """Of the source record, milliseconds since 1970; 0 where it has none."""
+        return list(map(itemgetter(1), map(methodcaller("timestamp"), self.messages)))
+
+    @cached_property
+    def source_headers(self) -> list[Headers | None]:
+        """As they came."""
+        return list(map(methodcaller("headers"), self.messages))
+
+    @cached_property
+    def out_headers(self) -> list[Headers]:
+        """What an output made of each record carries: its own headers, and the position it came from."""
+        n = len(self)
+        position = np.zeros(n, dtype=[("partition", ">i4"), ("offset", ">i8")])
+        position["partition"], position["offset"] = self.partitions, self.offsets
+        topics = set(self.topics)
+        if len(topics) == 1:
+            raw = topics.pop().encode()
+            wide = np.zeros(n, dtype=[("at", "V12"), ("topic", f"V{len(raw)}")])
+            wide["at"], wide["topic"] = position.view("V12"), np.void(raw)
+            places = wide.view(f"V{12 + len(raw)}").tolist()
+        else:
+            places = list(map(bytes.__add__, position.view("V12").tolist(), map(str.encode, self.topics)))
+        own = self.source_headers
+        if not any(own):
+            return list(map(list, zip(zip(repeat(SOURCE_HEADER), places))))
+        return [[*(h for h in (headers or ()) if h[0] not in (SOURCE_HEADER, SPAN_HEADER)), (SOURCE_HEADER, place)]
+                for headers, place in zip(own, places)]
+
+    def spans(self) -> list[Span]:
+        """One span a partition: the first and last offset seen."""
+        out: list[Span] = []
+        topics = np.array(self.topics, dtype=object) if len(set(self.topics)) > 1 else None
+        for name in sorted(set(self.topics)):
+            mine = slice(None) if topics is None else topics == name
+            partitions, offsets = self.partitions[mine], self.offsets[mine]
+            for partition in np.unique(partitions).tolist():
+                at = offsets[partitions == partition]
+                out.append(Span(name, partition, int(at.min()), int(at.max())))
+        return out
+
+
+class Emitted(Frames):
+    """Frames of records that were made here from many (events, aggregates): a span, a key and a time each."""
+
+    def __init__(self, spans: Sequence[Span], keys: Sequence[bytes | None], timestamps_ms: Sequence[int]) -> None:
+        super().__init__(())
+        n = len(spans)
+        self._n = n
+        self.values = [None] * n
+        self.keys = list(keys)
+        self.topics = [s.topic for s in spans]
+        self.partitions = np.array([s.partition for s in spans], dtype=np.int32)
+        self.offsets = np.array([s.offset_last for s in spans], dtype=np.int64)
+        self.timestamps_ms = list(timestamps_ms)
+        self.source_headers = [None] * n
+        self.out_headers = [[s.header()] for s in spans]
+
+    def __len__(self) -> int:
+        return self._n
+
+
+def _pick(column: list[Any], index: Index | None) -> list[Any]:
+    return column if index is None else list(map(column.__getitem__, index.tolist()))
+
+
+@dataclass(frozen=True, slots=True)
+class Meta:
+    """Where each row came from: a selection (`index`, None for all) of the frames polled."""
+
+    frames: Frames
+    index: Index | None = None
+
+    def __len__(self) -> int:
+        return len(self.frames) if self.index is None else len(self.index)
+
+    def take(self, index: Index) -> Meta:
+        return Meta(self.frames, index if self.index is None else self.index[index])
+
+    def values(self) -> list[bytes | None]:
+        """The source payloads, byte for byte."""
+        return _pick(self.frames.values, self.index)
+
+    def keys(self) -> list[bytes | None]:
+        return _pick(self.frames.keys, self.index)
+
+    def timestamps_ms(self) -> list[int]:
+        return _pick(self.frames.timestamps_ms, self.index)
+
+    def headers(self) -> list[Headers]:
+        """What the outputs carry: the record's own headers and its lineage."""
+        return _pick(self.frames.out_headers, self.index)
+
+    def source_headers(self) -> list[Headers | None]:
+        return _pick(self.frames.source_headers, self.index)
+
+    def topics(self) -> list[str]:
+        return _pick(self.frames.topics, self.index)
+
+    def partitions(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+        return self.frames.partitions if self.index is None else self.frames.partitions[self.index]
+
+    def offsets(self) -> Index:
+        return self.frames.offsets if self.index is None else self.frames.offsets[self.index]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Arrow rows and the positions they came from, one to one. Immutable: every method gives a new one.
+
+    `reasons` stands on the batches of a `failure` relationship: a `list<string>` a row, each `"<id>: <what is wrong>"`.
+    """
+
+    rows: pa.RecordBatch
+    meta: Meta
+    reasons: pa.Array | None = None
+
+    def __post_init__(self) -> None:
+        assert self.rows.num_rows == len(self.meta), "a row without a position, or a position without a row"
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    def take(self, mask: pa.BooleanArray) -> Batch:
+        """The rows where `mask` is true (null counts as false), in order."""
+        index = np.flatnonzero(pc.fill_null(mask, False).to_numpy(zero_copy_only=False))
+        if len(index) == len(self):
+            return self
+        chosen = pa.array(index)
+        return Batch(self.rows.take(chosen), self.meta.take(index),
+                     None if self.reasons is None else self.reasons.take(chosen))
+
+    def with_rows(self, rows: pa.RecordBatch) -> Batch:
+        """The same positions with other columns."""
+        return Batch(rows, self.meta, self.reasons)
+
+    def with_reasons(self, reasons: pa.Array) -> Batch:
+        return Batch(self.rows, self.meta, reasons)

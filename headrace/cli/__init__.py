@@ -1,0 +1,41 @@
+"""The command line. Each command group is a module; heavy imports live inside its functions, so `--help` stays quick."""
+
+from __future__ import annotations
+
+import importlib
+
+import typer
+
+GROUPS = ("stack", "schemas", "flows", "run", "records", "lag", "quarantine", "connect", "demo", "bench")
+"""Modules of this package; each has `register(app: typer.Typer) -> None`."""
+
+
+def build() -> typer.Typer:
+    """The whole command tree."""
+    app = typer.Typer(name="headrace", no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False,
+                      help="Streams of events, checked and shaped, to the models that live on them.")
+
+    @app.callback(invoke_without_command=True)
+    def version(ctx: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+        if version:
+            from headrace import __version__
+
+            typer.echo(f"headrace {__version__}")
+            raise typer.Exit
+
+    for group in GROUPS:
+        importlib.import_module(f"headrace.cli.{group}").register(app)
+    return app
+
+
+def main() -> None:
+    """Entry point: run the command; a HeadraceError becomes its message on stderr and its exit code."""
+    import sys
+
+    from headrace.errors import HeadraceError
+
+    try:
+        build()()
+    except HeadraceError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)

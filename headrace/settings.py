@@ -1,0 +1,76 @@
+"""Where Kafka and the registry are. The order: the environment, `headrace.toml`, the embedded stack's own note.
+
+    HEADRACE_BOOTSTRAP, HEADRACE_REGISTRY        addresses
+    headrace.toml   [kafka]                      any librdkafka property, e.g. "bootstrap.servers", "sasl.password"
+                    [registry] url = "…"         and any property of confluent_kafka's SchemaRegistryClient
+    .headrace/stack.json                         written by `headrace up`
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import BrokerError, ConfigError, Finding, RegistryError
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a project runs against. `state` is its `.headrace` folder."""
+
+    project: Path
+    bootstrap: str | None
+    registry_url: str | None
+    kafka: Mapping[str, Any] = field(default_factory=dict)
+    registry: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def state(self) -> Path:
+        return self.project / ".headrace"
+
+    def client(self, **overrides: Any) -> dict[str, Any]:
+        """librdkafka properties for one client: the user's, then ours. Raises BrokerError when no broker is known."""
+        if not self.bootstrap:
+            raise BrokerError("no Kafka broker is known",
+                              hint="start one with `headrace up`, or set HEADRACE_BOOTSTRAP to a cluster of yours")
+        return {**self.kafka, "bootstrap.servers": self.bootstrap, "log_level": 3,
+                **{k.replace("_", "."): v for k, v in overrides.items()}}
+
+    def registry_client(self) -> dict[str, Any]:
+        """Properties for SchemaRegistryClient. Raises RegistryError when no registry is known."""
+        if not self.registry_url:
+            raise RegistryError("no schema registry is known",
+                                hint="start one with `headrace up`, or set HEADRACE_REGISTRY to one of yours")
+        return {**self.registry, "url": self.registry_url}
+
+
+def find_project(start: Path | None = None) -> Path:
+    """The nearest folder, upwards from `start`, with a headrace.toml, flows/ or .headrace/; else `start` itself."""
+    here = (start or Path.cwd()).resolve()
+    for folder in (here, *here.parents):
+        if (folder / "headrace.toml").is_file() or (folder / "flows").is_dir() or (folder / ".headrace").is_dir():
+            return folder
+    return here
+
+
+def load(project: Path | None = None) -> Settings:
+    """Settings of a project; reads the environment and files, connects to nothing. Raises ConfigError."""
+    project = project or find_project()
+    file = project / "headrace.toml"
+    try:
+        written: dict[str, Any] = tomllib.loads(file.read_text()) if file.is_file() else {}
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([Finding(str(file), 0, f"not TOML: {error}")]) from error
+    kafka, registry = dict(written.get("kafka", {})), dict(written.get("registry", {}))
+    note = project / ".headrace" / "stack.json"
+    stack: dict[str, Any] = json.loads(note.read_text()) if note.is_file() else {}
+    return Settings(
+        project=project,
+        bootstrap=os.environ.get("HEADRACE_BOOTSTRAP") or kafka.pop("bootstrap.servers", None) or stack.get("bootstrap"),
+        registry_url=os.environ.get("HEADRACE_REGISTRY") or registry.pop("url", None) or stack.get("registry"),
+        kafka=kafka, registry=registry)
