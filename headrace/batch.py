@@ -129,7 +129,7 @@ class Frames:
         if not any(own):
             return list(map(list, zip(zip(repeat(SOURCE_HEADER), places))))
         return [[*(h for h in (headers or ()) if h[0] not in (SOURCE_HEADER, SPAN_HEADER)), (SOURCE_HEADER, place)]
-                for headers, place in zip(own, places)]
+                for headers, place in zip(own, places, strict=False)]
 
     def spans(self) -> list[Span]:
         """One span a partition: the first and last offset seen."""
@@ -240,3 +240,30 @@ class Batch:
 
     def with_reasons(self, reasons: pa.Array) -> Batch:
         return Batch(self.rows, self.meta, reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Encoded records for one topic, column by column, ready for the producer."""
+
+    topic: str
+    values: Sequence[bytes | None]
+    keys: Sequence[bytes | None]
+    timestamps_ms: Sequence[int]
+    headers: Sequence[Headers]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __post_init__(self) -> None:
+        n = len(self.values)
+        assert n == len(self.keys) == len(self.timestamps_ms) == len(self.headers), "columns of unequal length"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejects:
+    """Source records that cannot go on, whole: the payload did not decode, or the result is too large to send."""
+
+    meta: Meta
+    reasons: Sequence[Sequence[str]]
+    step: str

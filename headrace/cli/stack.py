@@ -1,7 +1,182 @@
+"""`headrace up | down | status | logs`: the embedded Kafka and schema registry of this project."""
+
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 
+from headrace.cli.common import Json, dump, say, table
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from headrace.stack.jars import Progress
+
+PART_NAMES = ("kafka", "registry")
+
 
 def register(app: typer.Typer) -> None:
-    pass
+    app.command()(up)
+    app.command()(down)
+    app.command()(status)
+    app.command()(logs)
+
+
+def up(json_: bool = Json) -> None:
+    """Start Kafka and the schema registry, here and in the background; data is kept in .headrace/."""
+    from headrace.settings import find_project
+    from headrace.stack.lifecycle import up as start
+
+    project = find_project()
+    with _ended_by_sigterm(), _download_bar() as progress:
+        addresses = start(project, progress=progress, say=say)
+    if json_:
+        dump(addresses)
+    else:
+        _warn_of_another_cluster(project)
+        say("`headrace status` shows them, `headrace down` stops them.")
+
+
+def down(purge: bool = typer.Option(False, "--purge", help="Also delete the data: every topic and schema.")) -> None:
+    """Stop Kafka and the schema registry."""
+    from headrace.settings import find_project
+    from headrace.stack.lifecycle import down as stop
+
+    project = find_project()
+    stopped = stop(project, purge=purge, say=say)
+    say(f"{' and '.join(stopped)} stopped" if stopped else "nothing was running")
+    if purge:
+        say("the data of the stack is deleted")
+
+
+def status(json_: bool = Json) -> None:
+    """Show whether Kafka and the registry run and answer; exit 1 unless both do."""
+    from dataclasses import asdict
+
+    from headrace.settings import find_project
+    from headrace.stack.lifecycle import status as look
+
+    project = find_project()
+    parts = look(project)
+    if json_:
+        dump({"project": project, "parts": [asdict(part) for part in parts]})
+    else:
+        table(f"stack of {project}", ("part", "state", "address", "pid", "MB", "up, s"),
+              [(p.name, p.state, p.address, p.pid and str(p.pid), p.rss_mb, p.up_s) for p in parts])
+        _warn_of_another_cluster(project)
+    for part in parts:
+        if part.state == "died":
+            say(part.obituary)
+    if any(part.state == "died" for part in parts):
+        say("`headrace up` starts again what died.")
+    if any(part.state != "running" for part in parts):
+        raise typer.Exit(1)
+
+
+def logs(part: str = typer.Argument("", help="kafka or registry; both when left out."),
+         lines: int = typer.Option(40, "-n", "--lines", min=1, help="How many lines of each."),
+         follow: bool = typer.Option(False, "--follow", "-f", help="Go on as lines come, until Ctrl-C.")) -> None:
+    """Print the end of the stack's logs."""
+    from headrace.errors import UserError
+    from headrace.settings import find_project
+    from headrace.stack.lifecycle import PARTS, Where
+    from headrace.stack.supervise import tail
+
+    if part and part not in PART_NAMES:
+        raise UserError(f"there is no log of “{part}”", hint=f"one of: {', '.join(PART_NAMES)}")
+    where = Where(find_project())
+    chosen = {p.name: where.log(p) for p in PARTS if part in ("", p.name)}
+    mark = len(chosen) > 1
+    for name, log in chosen.items():
+        for line in tail(log, lines):
+            print(f"{name} | {line}" if mark else line)
+    if not any(log.is_file() for log in chosen.values()):
+        say(f"no logs yet in {where.folder}: `headrace up` writes them")
+    if follow:
+        _follow(chosen, mark)
+
+
+def _follow(chosen: dict[str, Path], mark: bool) -> None:
+    """Print what is appended, from now on; starts over when a new run begins a new file."""
+    import time
+
+    at = {name: log.stat().st_size if log.is_file() else 0 for name, log in chosen.items()}
+    try:
+        while True:
+            for name, log in chosen.items():
+                size = log.stat().st_size if log.is_file() else 0
+                if size < at[name]:
+                    at[name] = 0
+                if size > at[name]:
+                    with log.open("rb") as opened:
+                        opened.seek(at[name])
+                        fresh = opened.read().rpartition(b"\n")[0]  # a line half written waits for its end
+                    at[name] += len(fresh) + bool(fresh)
+                    for line in fresh.decode(errors="replace").splitlines():
+                        print(f"{name} | {line}" if mark else line, flush=True)
+            time.sleep(0.25)
+    except KeyboardInterrupt:
+        return
+
+
+def _warn_of_another_cluster(project: Path) -> None:
+    """The environment and headrace.toml come before the stack: who started it should know when it is not used."""
+    import json
+
+    from headrace.settings import load
+    from headrace.stack.lifecycle import Where
+
+    note = Where(project).note
+    if not note.is_file():
+        return
+    started, used = json.loads(note.read_text()), load(project)
+    for what, ours, theirs in (("Kafka", started["bootstrap"], used.bootstrap),
+                               ("the registry", started["registry"], used.registry_url)):
+        if ours != theirs:
+            say(f"note: commands here use {what} at {theirs} (from the environment or headrace.toml), not {ours}")
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """A SIGTERM ends a start as Ctrl-C does: with what was started stopped again."""
+    import signal
+    import sys
+
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _download_bar() -> Iterator[Progress]:
+    """A bar on a terminal; elsewhere a line every tenth. Nothing at all when the cache has everything."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    console = Console(stderr=True)
+    bar = Progress(TextColumn("Kafka and the registry, once"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
+                   TimeRemainingColumn(), console=console, disable=not console.is_terminal)
+    task = bar.add_task("download", total=None, start=True)
+    said = -1
+
+    def on_bytes(done: int, total: int) -> None:
+        nonlocal said
+        if not bar.disable:
+            if not bar.live.is_started:
+                bar.start()
+            bar.update(task, completed=done, total=total)
+            if done == total:
+                bar.stop()
+        elif done * 10 // total > said:
+            said = done * 10 // total
+            say(f"downloading Kafka and the registry, once: {done >> 20} of {total >> 20} MB")
+
+    try:
+        yield on_bytes
+    finally:
+        bar.stop()

@@ -1,0 +1,53 @@
+# Everything from a fresh clone, with only Python >= 3.11 and make.
+PYTHON ?= python3
+BIN := .venv/bin
+UV := $(BIN)/uv
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: setup setup-demo demo test test-all lint bench docs lock clean help
+
+help:            ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: .venv/.all   ## .venv with everything, locked
+setup-demo: .venv/.demo
+
+.venv/bin/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "headrace needs Python 3.11 or newer; set PYTHON=python3.x"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check 'uv>=0.9'
+
+.venv/.all: .venv/bin/uv requirements.lock pyproject.toml
+	$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
+	@touch .venv/.all .venv/.demo
+
+# The demo installs what it needs only: the same locked versions, fewer of them.
+.venv/.demo: .venv/bin/uv requirements.lock pyproject.toml
+	$(UV) pip install -q --python $(BIN)/python -c requirements.lock -e '.[demo]'
+	@touch .venv/.demo
+
+demo: setup-demo ## real flights through real Kafka: speed, kills, an event
+	$(BIN)/headrace demo
+
+test: setup      ## all that needs nothing but Python (at most 20 minutes); names what it leaves out
+	$(PYTEST) -m "not ui and not external"
+	@echo "left out: ui (a browser), external (Airflow, MLflow, Postgres, Connect) - no such tests yet; make test-all"
+
+test-all: setup  ## every tier
+	$(PYTEST)
+
+lint: setup      ## ruff, mypy --strict, headrace lint
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/headrace lint
+
+bench: setup     ## us beside peers, in the same run; ratios
+	$(BIN)/python bench/run.py
+
+lock:            ## requirements.lock from pyproject.toml
+	$(UV) pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate -q -o requirements.lock
+
+clean:           ## forget the environment and the stack's data
+	-$(BIN)/headrace down --purge
+	rm -rf .venv .headrace dist

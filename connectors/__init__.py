@@ -1,0 +1,1 @@
+"""Sources and sinks: one a file, imported as `headrace.connectors.<noun>`."""

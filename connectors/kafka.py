@@ -1,0 +1,235 @@
+"""Kafka: the source a worker reads, and the sink that encodes rows for a topic.
+
+The source resolves where a partition starts exactly once and commits the answer; from then on a missing offset is an
+error, so that retention never skips records silently.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import methodcaller
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from headrace.batch import Batch, Meta, Outgoing, Rejects
+from headrace.codec import AvroSchema, Encoder
+from headrace.errors import BrokerError
+from headrace.processor import Partition
+from headrace.settings import Settings
+from headrace.topics import unreachable
+
+POLL_S = 0.05
+BACKLOG_SHARE = 4  # a poll that filled a quarter of a batch means a backlog: wait for fuller batches
+RECORD_OVERHEAD_BYTES = 512  # a record's own framing and our headers, against max.message.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """What one poll gave. `ends` has the next offset to commit of each partition it moved, markers at the end included.
+
+    `group` is the consumer group metadata taken right after the poll: only that, not one fetched at commit, lets the
+    broker refuse a zombie's offsets.
+    """
+
+    messages: list[Message]
+    ends: Mapping[Partition, int]
+    group: Any
+
+
+@dataclass(slots=True)
+class Assignment:
+    """The callbacks a worker hangs on a rebalance. `assigned` gets each partition with its start and its metadata."""
+
+    assigned: Callable[[Mapping[Partition, tuple[int, str | None]]], None]
+    revoked: Callable[[Sequence[Partition]], None]
+
+
+class KafkaSource:
+    """One consumer of one topic in one group; every method is called from the worker's thread."""
+
+    def __init__(self, settings: Settings, topic: str, group: str, *, instance: str | None = None,
+                 start: str = "earliest", batch_max: int = 50_000, prefetch_bytes: int = 64 << 20) -> None:
+        self.settings, self.topic, self.group, self.start = settings, topic, group, start
+        self.batch_max = batch_max
+        self.backlog = False
+        self._error: KafkaError | None = None
+        conf = settings.client(
+            group_id=group, enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="error",
+            isolation_level="read_committed", partition_assignment_strategy="range",
+            session_timeout_ms=10_000, heartbeat_interval_ms=1_000, max_poll_interval_ms=300_000,
+            fetch_min_bytes=1, fetch_wait_max_ms=20, fetch_message_max_bytes=8 << 20,
+            queued_min_messages=max(100_000, 2 * batch_max), queued_max_messages_kbytes=prefetch_bytes >> 10,
+            statistics_interval_ms=0)
+        if instance:
+            conf["group.instance.id"] = instance  # a restart takes its partitions back at once
+        self.consumer = Consumer({**conf, "error_cb": self._on_error})
+        self.assigned: set[Partition] = set()
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._error = error
+
+    def subscribe(self, assignment: Assignment) -> None:
+        """Join the group. Raises BrokerError when the broker does not answer or the topic is absent."""
+        try:
+            found = self.consumer.list_topics(self.topic, timeout=10).topics[self.topic]
+        except KafkaException as error:
+            raise unreachable(self.settings, error.args[0].str()) from error
+        if found.error is not None:
+            raise BrokerError(f"topic {self.topic} cannot be read: {found.error.str()}")
+
+        def on_assign(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            starts = self._starts(partitions)
+            consumer.assign([TopicPartition(t, p, at) for (t, p), (at, _) in starts.items()])
+            self.assigned = set(starts)
+            assignment.assigned(starts)
+
+        def on_revoke(consumer: Consumer, partitions: list[TopicPartition]) -> None:
+            gone = [(p.topic, p.partition) for p in partitions]
+            self.assigned -= set(gone)
+            assignment.revoked(gone)
+            consumer.unassign()
+
+        self.consumer.subscribe([self.topic], on_assign=on_assign, on_revoke=on_revoke, on_lost=on_revoke)
+
+    def _starts(self, partitions: list[TopicPartition]) -> dict[Partition, tuple[int, str | None]]:
+        """Committed offsets, stable ones; where there is none, the start is resolved now and committed."""
+        starts: dict[Partition, tuple[int, str | None]] = {}
+        resolved = []
+        for found in self.consumer.committed(partitions, timeout=30):
+            offset, metadata = found.offset, found.metadata
+            if offset < 0:
+                low, high = self.consumer.get_watermark_offsets(found, timeout=30)
+                offset, metadata = (low if self.start == "earliest" else high), None
+                resolved.append(TopicPartition(found.topic, found.partition, offset))
+            starts[(found.topic, found.partition)] = (offset, metadata)
+        if resolved:
+            self.consumer.commit(offsets=resolved, asynchronous=False)
+        return starts
+
+    def poll(self) -> Polled:
+        """Up to `batch_max` records, within about 50 ms. Raises BrokerError for errors that waiting does not mend."""
+        if self.backlog:
+            got = self.consumer.consume(self.batch_max, POLL_S)
+        else:
+            got = self.consumer.consume(1, POLL_S)
+            if got:
+                got += self.consumer.consume(self.batch_max - 1, 0)
+        group = self.consumer.consumer_group_metadata() if got else None
+        self.backlog = len(got) * BACKLOG_SHARE >= self.batch_max
+        ends: dict[Partition, int] = {}
+        errors = list(map(methodcaller("error"), got))
+        if any(errors):
+            for message, error in zip(got, errors, strict=True):
+                if error is not None:
+                    self._event(message, error, ends)
+            got = [message for message, error in zip(got, errors, strict=True) if error is None]
+        return Polled(got, ends, group)
+
+    def _event(self, message: Message, error: KafkaError, ends: dict[Partition, int]) -> None:
+        if error.code() == KafkaError._PARTITION_EOF:
+            topic, partition, offset = message.topic(), message.partition(), message.offset()
+            assert topic is not None
+            assert partition is not None
+            assert offset is not None
+            ends[(topic, partition)] = offset
+        elif error.code() == KafkaError._AUTO_OFFSET_RESET:
+            raise BrokerError(f"{self.topic}: the committed offset of group {self.group} is gone ({error.str()})",
+                              hint="retention deleted records nobody had read; raise retention.ms, then reset the group")
+        elif error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED,
+                                               KafkaError.GROUP_AUTHORIZATION_FAILED,
+                                               KafkaError.FENCED_INSTANCE_ID):
+            raise BrokerError(f"{self.topic}: {error.str()}", hint=f"group {self.group}, {error.name()}")
+
+    def end_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
+        """Where each partition ends now."""
+        return {(t, p): self.consumer.get_watermark_offsets(TopicPartition(t, p), timeout=30)[1]
+                for t, p in partitions}
+
+    def known_ends(self) -> dict[Partition, int]:
+        """The last end offsets a fetch reported; free of charge, and absent until there was a fetch."""
+        out = {}
+        for topic, partition in self.assigned:
+            _, high = self.consumer.get_watermark_offsets(TopicPartition(topic, partition), cached=True)
+            if high >= 0:
+                out[(topic, partition)] = high
+        return out
+
+    def committed(self, partitions: Sequence[Partition]) -> dict[Partition, tuple[int, str | None]]:
+        """Stable committed offsets and their metadata: waits while a transaction that writes them is open."""
+        asked = [TopicPartition(t, p) for t, p in partitions]
+        return {(f.topic, f.partition): (f.offset, f.metadata) for f in self.consumer.committed(asked, timeout=30)}
+
+    def rewind(self, starts: Mapping[Partition, int]) -> None:
+        """Read again from these offsets; a partition no longer ours is passed over."""
+        for (topic, partition), offset in starts.items():
+            if (topic, partition) in self.assigned:
+                self.consumer.seek(TopicPartition(topic, partition, offset))
+
+    def last_error(self) -> str | None:
+        return self._error.str() if self._error else None
+
+    def close(self) -> None:
+        self.consumer.close()
+
+
+def keys_of(rows: pa.RecordBatch, column: str) -> list[bytes | None]:
+    """A column as record keys: its text in UTF-8 (a number as decimal text), null as no key."""
+    values = rows.column(column)
+    if not pa.types.is_binary(values.type):
+        values = pc.cast(pc.cast(values, pa.string()), pa.binary())
+    keys: list[bytes | None] = values.to_pylist()
+    return keys
+
+
+@dataclass(slots=True)
+class KafkaSink:
+    """Rows of one schema, encoded for one topic. Pure: producing is the transaction's business."""
+
+    topic: str
+    encoder: Encoder
+    key: str | None = None
+    bytes_max: int = 1_000_000
+    _now_ms: Callable[[], int] = field(default=lambda: int(time.time() * 1e3))
+
+    def encode(self, batch: Batch) -> tuple[Outgoing, list[Rejects]]:
+        """What to produce, and the source records whose result Avro cannot hold or the topic would refuse."""
+        values, kept, failed = self.encoder.encode_checked(batch.rows)
+        rejects = []
+        if failed:
+            at = np.array([i for i, _ in failed], dtype=np.int64)
+            rejects.append(Rejects(batch.meta.take(at), [[reason] for _, reason in failed], self.topic))
+        if kept is not None:
+            batch = Batch(batch.rows.take(pa.array(kept)), batch.meta.take(kept))
+        if values and max(map(len, values)) > self.bytes_max - RECORD_OVERHEAD_BYTES:
+            values, batch, large = self._without_large(values, batch)
+            rejects.append(large)
+        keys = keys_of(batch.rows, self.key) if self.key else batch.meta.keys()
+        return Outgoing(self.topic, values, keys, batch.meta.timestamps_ms(), batch.meta.headers()), rejects
+
+    def _without_large(self, values: list[bytes], batch: Batch) -> tuple[list[bytes], Batch, Rejects]:
+        sizes = np.fromiter(map(len, values), dtype=np.int64, count=len(values))
+        large = np.flatnonzero(sizes > self.bytes_max - RECORD_OVERHEAD_BYTES)
+        fits = np.flatnonzero(sizes <= self.bytes_max - RECORD_OVERHEAD_BYTES)
+        reasons = [[f"oversized: {size:,} bytes for {self.topic}, whose max.message.bytes is {self.bytes_max:,}"]
+                   for size in sizes[large].tolist()]
+        return (list(map(values.__getitem__, fits.tolist())), Batch(batch.rows.take(pa.array(fits)),
+                batch.meta.take(fits)), Rejects(batch.meta.take(large), reasons, self.topic))
+
+
+def sink_for(topic: str, schema: AvroSchema, rows: pa.Schema, schema_id: int, key: str | None,
+             bytes_max: int) -> KafkaSink:
+    """The sink a plan asks for."""
+    return KafkaSink(topic, Encoder(schema, rows, schema_id), key, bytes_max)
+
+
+def meta_of(messages: Sequence[Any]) -> Meta:
+    """Positions of messages polled elsewhere (tests, the keyboard)."""
+    from headrace.batch import Frames
+
+    return Meta(Frames(messages))

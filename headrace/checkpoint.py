@@ -1,0 +1,186 @@
+"""The transaction: one a batch, its outputs and its offsets together or not at all."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import repeat
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from headrace.batch import Outgoing
+from headrace.errors import BrokerError, Fenced
+from headrace.settings import Settings
+
+QUEUE_BYTES_MAX = 256 << 20
+CHUNK_BYTES = 64 << 20
+_TROUBLE = re.compile(r'"(?:txretries|req_timeouts|disconnects)":\s*(\d+)')
+_EMITTED_US = re.compile(r'"ts":\s*(\d+)')
+
+ABORT = frozenset({
+    KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.STALE_MEMBER_EPOCH,
+    KafkaError.REBALANCE_IN_PROGRESS, KafkaError.TRANSACTION_ABORTABLE, KafkaError.UNKNOWN_PRODUCER_ID,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING, KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED, KafkaError.MSG_SIZE_TOO_LARGE,
+})
+FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.FENCED_INSTANCE_ID})
+
+
+def classify(error: KafkaError) -> str:
+    """retry | abort | fenced | fatal. What librdkafka does not flag counts as fatal."""
+    if error.code() in FENCED:
+        return "fenced"
+    if error.code() in ABORT or error.txn_requires_abort():
+        return "abort"
+    return "retry" if error.retriable() and not error.fatal() else "fatal"
+
+
+class Transactions:
+    """A transactional producer and the steps of one transaction. Used by one thread at a time.
+
+    `write` does, in this order, under one deadline:
+    1. the fence: a statistics emission newer than the last commit's return; if it shows a retry, a request time-out
+       or a disconnect, a new producer, since a late EndTxn of the old one could commit what is now begun;
+    2. begin; 3. produce every output; 4. the offsets, with the group metadata of the batch's own poll; 5. commit.
+    A commit that times out is asked again until the deadline. What requires an abort is aborted. After anything else
+    a new producer with the same id decides and fences the old transaction, and the committed offsets say which way.
+    """
+
+    def __init__(self, settings: Settings, transactional_id: str, *, deadline_s: float = 120.0,
+                 transaction_timeout_ms: int = 15_000, statistics_ms: int = 10, bytes_max: int = 16 << 20) -> None:
+        self.settings, self.id, self.deadline_s = settings, transactional_id, deadline_s
+        self._conf = settings.client(
+            transactional_id=transactional_id, transaction_timeout_ms=transaction_timeout_ms,
+            retry_backoff_ms=2, linger_ms=5, compression_type="lz4", batch_size=1 << 20,
+            queue_buffering_max_messages=1_000_000, queue_buffering_max_kbytes=QUEUE_BYTES_MAX >> 10,
+            message_max_bytes=bytes_max, statistics_interval_ms=statistics_ms)
+        self._conf["partitioner"] = "murmur2_random"  # keys land where Java producers put them
+        self._producer: Producer | None = None
+        self._statistics = ""
+        self._trouble = 0
+        self._returned_us = 0.0
+        self._error: KafkaError | None = None
+        self.reopened = 0
+
+    @property
+    def producer(self) -> Producer:
+        assert self._producer is not None, "open() first"
+        return self._producer
+
+    def _on_statistics(self, text: str) -> None:
+        self._statistics = text  # read once per transaction, not once per emission
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._error = error
+
+    def open(self) -> None:
+        """A producer that has fenced every older one of this id. Raises BrokerError at the deadline, Fenced never."""
+        self._producer = None  # the old one's connections close before the new one's open
+        self._statistics, self._error = "", None
+        self._producer = Producer({**self._conf, "stats_cb": self._on_statistics, "error_cb": self._on_error})
+        end = time.monotonic() + self.deadline_s
+        while True:
+            try:
+                self._producer.init_transactions(min(30.0, self.deadline_s))
+                break
+            except KafkaException as error:
+                fault: KafkaError = error.args[0]
+                if not fault.retriable() or time.monotonic() > end:
+                    raise self._unusable("its transactions cannot be initialised", fault) from error
+        self._returned_us = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
+        self._trouble = self._emission()
+
+    def _unusable(self, what: str, fault: KafkaError) -> BrokerError:
+        told = f" (last: {self._error.str()})" if self._error else ""
+        return BrokerError(f"producer {self.id}: {what}: {fault.str()}{told}",
+                           hint="is the broker up, are the TLS and SASL settings right, may this user write with this "
+                                "transactional id?")
+
+    def _emission(self) -> int:
+        """The trouble counted up to an emission newer than the last commit's return."""
+        end = time.monotonic() + self.deadline_s
+        self.producer.poll(0)
+        while True:
+            found = _EMITTED_US.search(self._statistics)
+            if found and int(found[1]) > self._returned_us:
+                return sum(map(int, _TROUBLE.findall(self._statistics)))
+            if time.monotonic() > end:
+                raise BrokerError(f"producer {self.id} gives no statistics; it cannot be told whether it is safe")
+            self.producer.poll(0.02)
+
+    def _fence(self) -> None:
+        if self._emission() > self._trouble:
+            self.reopened += 1
+            self.open()
+
+    def write(self, outputs: Sequence[Outgoing], offsets: list[TopicPartition], group: Any,
+              decide: Callable[[], bool]) -> bool:
+        """True: all of it is committed. False: none of it is, and the batch must be read again.
+
+        `decide` is asked only when the outcome is unknown, after the old transaction can no longer change: it reads
+        the committed offsets and says whether this batch's nonce is there. Raises Fenced, BrokerError.
+        """
+        end = time.monotonic() + self.deadline_s
+        self._fence()
+        producer = self.producer
+        try:
+            producer.begin_transaction()
+            for part in outputs:
+                self._produce(producer, part)
+            self._insist(lambda: producer.send_offsets_to_transaction(offsets, group, 10.0), end)
+            self._insist(lambda: producer.commit_transaction(10.0), end)
+        except KafkaException as error:
+            return self._failed(error.args[0], decide)
+        self._returned_us = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
+        return True
+
+    def _insist(self, call: Callable[[], None], end: float) -> None:
+        while True:
+            try:
+                return call()
+            except KafkaException as error:
+                if classify(error.args[0]) != "retry" or time.monotonic() > end:
+                    raise
+
+    def _failed(self, fault: KafkaError, decide: Callable[[], bool]) -> bool:
+        kind = classify(fault)
+        if kind == "fenced":
+            raise Fenced(f"the transactional id {self.id} was taken by another producer: {fault.str()}",
+                         hint="two workers with the same --instance and slot? give each its own --instance")
+        if kind == "abort":
+            try:
+                self._insist(lambda: self.producer.abort_transaction(10.0), time.monotonic() + self.deadline_s)
+                self._returned_us = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
+                return False
+            except KafkaException:
+                pass  # then it is as unknown as any other
+        self.reopened += 1
+        self.open()
+        return decide()
+
+    def _produce(self, producer: Producer, part: Outgoing) -> None:
+        total = sum(map(len, filter(None, part.values)))
+        if total <= CHUNK_BYTES:
+            return self._send(producer, part)
+        step = max(1, int(len(part) * CHUNK_BYTES / total))
+        for at in range(0, len(part), step):
+            here = slice(at, at + step)
+            self._send(producer, Outgoing(part.topic, part.values[here], part.keys[here], part.timestamps_ms[here],
+                                          part.headers[here]))
+            producer.flush(self.deadline_s)  # large records: keep the queue within its bound
+        return None
+
+    def _send(self, producer: Producer, part: Outgoing) -> None:
+        try:
+            # positional: topic, value, key, partition, callback, on_delivery, timestamp, headers
+            deque(map(producer.produce, repeat(part.topic), part.values, part.keys, repeat(-1), repeat(None),
+                      repeat(None), part.timestamps_ms, part.headers), maxlen=0)
+        except BufferError as error:
+            raise AssertionError("the producer's queue is smaller than a bounded batch") from error
+
+    def close(self) -> None:
+        """Let the producer go; nothing is under way between two writes."""
+        self._producer = None

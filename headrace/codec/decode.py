@@ -1,0 +1,359 @@
+"""Plans that read records: a writer's schema resolved against the reader's, once, into passes over columns.
+
+`compile_read(writer, reader)` gives a function from (payloads, positions, rows) to (Arrow array, positions after).
+With `reader` None the bytes are passed over. Resolution is that of the Avro specification: fields by name or the reader's
+alias, defaults for what the writer lacks, promotions, enum defaults; what cannot be resolved raises `Incompatible`, and
+inside a union it condemns only the records that carry that branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from headrace.codec.build import builder
+from headrace.codec.types import MISSING, Type, default_array
+from headrace.codec.wire import (
+    BLOCK,
+    BRANCH,
+    EMPTY_ITEMS,
+    I64,
+    LENGTH,
+    OWN_FAULTS,
+    SYMBOL,
+    UNKNOWN_SYMBOL,
+    Payloads,
+    Rows,
+    read_fixed,
+    read_span,
+    read_varint,
+)
+
+Read = Callable[[Payloads, I64, Rows], tuple[pa.Array | None, I64]]
+
+EMPTY_ITEMS_MAX = 1000
+PROMOTIONS = {"int": {"long", "float", "double"}, "long": {"float", "double"}, "float": {"double"},
+              "string": {"bytes"}, "bytes": {"string"}}
+
+
+class Incompatible(Exception):
+    """The reader's schema cannot read what the writer's wrote; says which field and why."""
+
+
+class Compiler:
+    """Makes the plan for one pair of schemas; `texts` are the faults that only this plan can find."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def read(self, writer: Type, reader: Type | None, path: str = "") -> Read:
+        """The pass that reads `writer`'s bytes as `reader`. Raises Incompatible."""
+        if writer.kind == "union":
+            return self.union(writer, reader, path)
+        if reader is not None and reader.kind == "union":
+            return self.into_union(writer, reader, path)
+        if reader is not None and writer.kind != reader.kind and reader.kind not in PROMOTIONS.get(writer.kind, ()):
+            raise Incompatible(f"{path or 'the record'}: written as {writer.label}, read as {reader.label}")
+        match writer.kind:
+            case "record":
+                return self.record(writer, reader, path)
+            case "array" | "map":
+                return self.collection(writer, reader, path)
+            case "enum":
+                return self.enum(writer, reader, path)
+        return self.leaf(writer, reader, path)
+
+    def leaf(self, writer: Type, reader: Type | None, path: str) -> Read:
+        scan = SCANS[writer.kind] if writer.kind != "fixed" else _fixed(writer.size)
+        if reader is None:
+            return lambda p, at, row: (None, scan(p, at, row)[1])
+        self.same_fixed(writer, reader, path)
+        build = builder(writer, reader)
+
+        def read(p: Payloads, at: I64, row: Rows) -> tuple[pa.Array, I64]:
+            raw, after = scan(p, at, row)
+            return build(p, raw, row), after
+        return read
+
+    def same_fixed(self, writer: Type, reader: Type, path: str) -> None:
+        """What two leaves must share beside their kind."""
+        where = path or "the record"
+        if writer.kind == "fixed" and writer.size != reader.size:
+            raise Incompatible(f"{where}: fixed of {writer.size} bytes, read as one of {reader.size}")
+        if writer.kind == "fixed" and not same_name(writer, reader):
+            raise Incompatible(f"{where}: fixed {writer.name} is not {reader.name}; an alias in the reader would make it so")
+        if writer.logical == reader.logical == "decimal" and writer.scale != reader.scale:
+            raise Incompatible(f"{where}: decimal of scale {writer.scale}, read with scale {reader.scale}")
+
+    def enum(self, writer: Type, reader: Type | None, path: str) -> Read:
+        if reader is None:
+            return lambda p, at, row: (None, read_varint(p, at, row)[1])
+        if not same_name(writer, reader):
+            raise Incompatible(f"{path or 'the value'}: enum {writer.name} is not {reader.name}; "
+                               "an alias in the reader would make it so")
+        known = [s if s in reader.symbols else reader.default for s in writer.symbols]
+        beyond = writer.default if writer.default in reader.symbols else None  # as the reference package reads it
+        symbols = pa.array([*known, beyond], pa.string())
+        last, lost = len(known), np.array([s is None for s in known] + [False])
+
+        def read(p: Payloads, at: I64, row: Rows) -> tuple[pa.Array, I64]:
+            index, after = read_varint(p, at, row)
+            outside = (index < 0) | (index >= last)
+            if outside.any():
+                p.mark(outside if beyond is None else index < 0, row, SYMBOL)
+                index = np.where(outside, last, index)
+            if lost.any():
+                p.mark(lost[index], row, UNKNOWN_SYMBOL)
+            return symbols.take(pa.array(index)), after
+        return read
+
+    def record(self, writer: Type, reader: Type | None, path: str) -> Read:
+        if reader is None:
+            skips = [self.read(f.type, None) for f in writer.fields]
+            return lambda p, at, row: (None, _chain(skips, p, at, row))
+        if not same_name(writer, reader):
+            raise Incompatible(f"{path or 'the record'}: record {writer.name} is not {reader.name}; "
+                               "an alias in the reader would make it so")
+        slots = _slots(writer, reader)
+        under = f"{path}." if path else ""
+        steps = [(self.read(f.type, reader.fields[slot].type if slot is not None else None, f"{under}{f.name}"), slot)
+                 for f, slot in zip(writer.fields, slots, strict=True)]
+        absent = [i for i in range(len(reader.fields)) if i not in slots]
+        for i in absent:
+            if reader.fields[i].default is MISSING:
+                raise Incompatible(f"{under}{reader.fields[i].name}: not in the writer's schema, and without a default")
+        constants = [(i, default_array(reader.fields[i].type, reader.fields[i].default)) for i in absent]
+        fields = list(reader.arrow)
+
+        def read(p: Payloads, at: I64, row: Rows) -> tuple[pa.Array, I64]:
+            n = len(at)
+            columns: list[pa.Array | None] = [None] * len(fields)
+            for step, slot in steps:
+                column, at = step(p, at, row)
+                if slot is not None:
+                    columns[slot] = column
+            for slot, one in constants:
+                columns[slot] = one.take(pa.array(np.zeros(n, np.int64)))
+            if not fields:
+                return pa.array([{}] * n, pa.struct([])), at
+            return pa.StructArray.from_arrays(columns, fields=fields), at
+        return read
+
+    def union(self, writer: Type, reader: Type | None, path: str) -> Read:
+        """Branch by branch: the records that carry it are read together, then put back in order."""
+        reads = [self.branch(b, reader, path) for b in writer.branches]
+        arrow = None if reader is None else reader.arrow
+
+        def read(p: Payloads, at: I64, row: Rows) -> tuple[pa.Array | None, I64]:
+            branch, at = read_varint(p, at, row)
+            wrong = (branch < 0) | (branch >= len(reads))
+            if wrong.any():
+                p.mark(wrong, row, BRANCH)
+            parts: list[tuple[I64, pa.Array]] = []
+            for i, inner in enumerate(reads):
+                here = branch == i
+                count = np.count_nonzero(here)
+                if count == len(at) and count:
+                    return inner(p, at, row)
+                if count:
+                    which = np.flatnonzero(here)
+                    part, at[which] = inner(p, at[which], which if row is None else row[which])
+                    if part is not None and part.type != pa.null():
+                        parts.append((which, part))
+            return (None if arrow is None else merge(parts, len(at), arrow)), at
+        return read
+
+    def branch(self, writer: Type, reader: Type | None, path: str) -> Read:
+        """A branch of the writer's union; one the reader cannot take condemns the records that carry it."""
+        try:
+            return self.read(writer, reader, path)
+        except Incompatible as error:
+            assert reader is not None
+            skip, arrow = self.read(writer, None), reader.arrow
+            self.texts.append(f"incompatible_schema: {error}")
+            fault = OWN_FAULTS + len(self.texts) - 1
+
+        def read(p: Payloads, at: I64, row: Rows) -> tuple[pa.Array, I64]:
+            p.mark(np.arange(len(at)), row, fault)
+            return pa.nulls(len(at), arrow), skip(p, at, row)[1]
+        return read
+
+    def into_union(self, writer: Type, reader: Type, path: str) -> Read:
+        """A plain type read as a union: the branch that is the same type, else the first that it promotes to."""
+        if writer.kind == "null" and reader.nullable:
+            return lambda p, at, row: (pa.nulls(len(at), reader.arrow), at)
+        same = [b for b in reader.some if b.kind == writer.kind]
+        exact = [b for b in same if b.logical == writer.logical and (not b.name or b.name == writer.name)]
+        for branch in [*exact, *same, *reader.some]:
+            try:
+                inner = self.read(writer, branch, path)
+            except Incompatible:
+                continue
+            return inner if len(reader.some) == 1 else _wrapped(inner, reader, reader.some.index(branch))
+        raise Incompatible(f"{path or 'the record'}: written as {writer.label}, read as {reader.label}")
+
+    def collection(self, writer: Type, reader: Type | None, path: str) -> Read:
+        """Arrays, and maps as arrays of key and value: where the items begin is found first, then all are read at once."""
+        one = entry(writer)
+        skip = self.read(one, None)
+        inner = None if reader is None else self.read(one, entry(reader), f"{path}{'[]' if writer.kind == 'array' else '{}'}")
+        step = Step(least=least_bytes(one), fixed=fixed_bytes(one), varints=varint_count(one), skip=skip)
+        arrow = None if reader is None else reader.arrow
+
+        def read(p: Payloads, at: I64, row: Rows) -> tuple[pa.Array | None, I64]:
+            rows = np.arange(len(at)) if row is None else row
+            owner, start, after = find_items(p, at, rows, step, jump=inner is None)
+            if inner is None:
+                if step.varints:
+                    skip(p, start, rows[owner])
+                return None, after
+            items, _ = inner(p, start, rows[owner])
+            offsets = np.zeros(len(at) + 1, np.int32)
+            np.cumsum(np.bincount(owner, minlength=len(at)), out=offsets[1:])
+            assert arrow is not None
+            if not pa.types.is_map(arrow):
+                return pa.ListArray.from_arrays(pa.array(offsets), items, type=arrow), after
+            return pa.MapArray.from_arrays(pa.array(offsets), items.field(0), items.field(1), type=arrow), after
+        return read
+
+
+def _chain(skips: Sequence[Read], p: Payloads, at: I64, row: Rows) -> I64:
+    for skip in skips:
+        _, at = skip(p, at, row)
+    return at
+
+
+def _fixed(size: int) -> Callable[[Payloads, I64, Rows], tuple[I64, I64]]:
+    return lambda p, at, row: read_fixed(p, at, row, size)
+
+
+SCANS: dict[str, Callable[[Payloads, I64, Rows], tuple[object, I64]]] = {
+    "null": lambda p, at, row: (at, at), "boolean": _fixed(1), "int": read_varint, "long": read_varint,
+    "float": _fixed(4), "double": _fixed(8), "bytes": read_span, "string": read_span,
+}
+"""Avro type → what finds its bytes; the builder makes the column of them."""
+
+
+def same_name(writer: Type, reader: Type) -> bool:
+    """Named types match by their name without namespace, or by one of the reader's aliases."""
+    return writer.name.rpartition(".")[2] == reader.name.rpartition(".")[2] or writer.name in reader.aliases
+
+
+def _slots(writer: Type, reader: Type) -> list[int | None]:
+    """For each field of the writer, where it stands in the reader; None: it is passed over."""
+    by_name = {f.name: i for i, f in enumerate(reader.fields)}
+    written = {f.name for f in writer.fields}
+    for i, f in enumerate(reader.fields):
+        alias = next((a for a in f.aliases if a in written), None)
+        if f.name not in written and alias is not None:
+            by_name.setdefault(alias, i)
+    return [by_name.get(f.name) for f in writer.fields]
+
+
+def _wrapped(inner: Read, reader: Type, chosen: int) -> Read:
+    """A column as one member of a general union's struct."""
+    fields = list(reader.arrow)
+
+    def read(p: Payloads, at: I64, row: Rows) -> tuple[pa.Array, I64]:
+        column, at = inner(p, at, row)
+        members = [column if i == chosen else pa.nulls(len(at), f.type) for i, f in enumerate(fields)]
+        return pa.StructArray.from_arrays(members, fields=fields), at
+    return read
+
+
+def merge(parts: Sequence[tuple[npt.NDArray[np.int64], pa.Array]], n: int, arrow: pa.DataType) -> pa.Array:
+    """One column of `n` rows from the rows of its parts; rows of no part are null."""
+    if not parts:
+        return pa.nulls(n, arrow)
+    where, absent, base = np.zeros(n, np.int64), np.ones(n, np.bool_), 0
+    for which, part in parts:
+        where[which] = np.arange(base, base + len(which))
+        absent[which] = False
+        base += len(which)
+    column = parts[0][1] if len(parts) == 1 else pa.concat_arrays([part for _, part in parts])
+    return column.take(pa.array(where, mask=absent if absent.any() else None))
+
+
+# Items of arrays and maps
+
+
+class Step:
+    """How to come from one item to the next: all have `fixed` bytes, or `varints` numbers each, else by `skip`."""
+
+    def __init__(self, *, least: int, fixed: int | None, varints: int, skip: Read) -> None:
+        self.least, self.fixed, self.varints, self.skip = least, fixed, varints, skip
+
+
+def entry(type_: Type) -> Type:
+    """The item of an array; of a map, a record of key and value, which is the same bytes."""
+    from headrace.codec.types import Field
+
+    if type_.kind == "array":
+        return type_.item
+    return Type("record", fields=(Field("key", Type("string")), Field("value", type_.item)))
+
+
+def least_bytes(type_: Type) -> int:
+    """The fewest bytes a value takes."""
+    match type_.kind:
+        case "null":
+            return 0
+        case "float" | "double" | "fixed":
+            return {"float": 4, "double": 8}.get(type_.kind, type_.size)
+        case "record":
+            return sum(least_bytes(f.type) for f in type_.fields)
+        case "union":
+            return 1 + min(map(least_bytes, type_.branches))
+    return 1
+
+
+def fixed_bytes(type_: Type) -> int | None:
+    """The bytes every value takes, or None where they vary."""
+    if type_.kind in ("null", "boolean", "float", "double", "fixed"):
+        return 1 if type_.kind == "boolean" else least_bytes(type_)
+    if type_.kind == "record":
+        sizes = [fixed_bytes(f.type) for f in type_.fields]
+        return None if None in sizes else sum(s for s in sizes if s is not None)
+    return None
+
+
+def varint_count(type_: Type) -> int:
+    """The varints a value is made of, 0 where it has anything else."""
+    if type_.kind == "record":
+        counts = [varint_count(f.type) for f in type_.fields]
+        return sum(counts) if all(counts) else 0
+    return int(type_.kind in ("int", "long", "enum"))
+
+
+def find_items(p: Payloads, at: I64, rows: I64, step: Step, *, jump: bool) -> tuple[I64, I64, I64]:
+    """Where each item begins: (owner, start) in order of owner, and the positions after the collections.
+
+    A block is a count and its items; a negative count is followed by the block's size in bytes, which `jump` uses to
+    pass over it. A block of count 0 ends the collection.
+    """
+    n = len(at)
+    at = at.copy()
+    left = np.zeros(n, np.int64)
+    until = np.full(n, -1, np.int64)
+    who = np.flatnonzero(p.fault[rows] == 0)
+    owners: list[I64] = []
+    starts: list[I64] = []
+    while len(who):
+        fresh = who[left[who] == 0]
+        if len(fresh):
+            _open_blocks(p, at, rows, fresh, left, until, step, jump)
+            who = who[(left[who] != 0) & (p.fault[rows[who]] == 0)]
+            who, left[who] = who, np.maximum(left[who], 0)
+            continue
+        owner, start = _take(p, at, rows, who, left, step)
+        owners.append(owner)
+        starts.append(start)
+        who = who[p.fault[rows[who]] == 0]
+    if not owners:
+        return np.zeros(0, np.int64), np.zeros(0, np.int64), at
+    owner, start = np.concatenate(owners), np.concatenate(starts)
+    order = np.argsort(owner, kind="stable")
+    return owner[order], start[order], at

@@ -1,0 +1,145 @@
+"""Lint of a project's files, each by what it is: flows, schemas, suites, connector configurations. No broker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from headrace import catalog, codec, contracts, flow, marked
+from headrace import plan as planning
+from headrace.errors import ConfigError, Finding, UserError
+from headrace.marked import nearest
+
+SUITE = ".expectations.json"
+DEFAULT = ("flows/*.yaml", "flows/*.yml", "schemas/**/*.avsc", f"schemas/**/*{SUITE}", "connectors/*.json")
+
+
+def files(paths: Sequence[Path], project: Path) -> list[Path]:
+    """What to lint: the files given, those under the folders given, or all of the project. Raises UserError."""
+    if not paths:
+        return [found for pattern in DEFAULT for found in sorted(project.glob(pattern))]
+    out: list[Path] = []
+    for path in paths:
+        if path.is_dir():
+            out += sorted(p for p in path.rglob("*") if p.is_file() and _linter(p) is not None)
+        elif not path.is_file():
+            raise UserError(f"there is no file {path}")
+        elif _linter(path) is None:
+            raise UserError(f"{path} is nothing that can be linted",
+                            hint=f"flows end in .yaml, schemas in .avsc, suites in {SUITE}, connectors in .json")
+        else:
+            out.append(path)
+    return list(dict.fromkeys(out))
+
+
+def lint(paths: Iterable[Path], project: Path) -> list[Finding]:
+    """Every finding in the files, by file and line."""
+    paths = list(paths)
+    out = []
+    for path in paths:
+        linter = _linter(path)
+        assert linter is not None, "files() gives what has a linter"
+        out += linter(path, project)
+    return sorted({*out, *_same_name(paths)})
+
+
+def _same_name(paths: Iterable[Path]) -> list[Finding]:
+    """Two flows of one name would share a consumer group, and each would get a part of the records."""
+    first: dict[str, Path] = {}
+    out = []
+    for path in paths:
+        if path.suffix not in (".yaml", ".yml"):
+            continue
+        spec, _ = flow.examine(path)
+        if spec is not None and first.setdefault(spec.flow, path) != path:
+            out.append(spec.finding(("flow",), f"“{spec.flow}” is the name of the flow in {first[spec.flow]} too; they "
+                                    "would share one consumer group"))
+    return out
+
+
+def _linter(path: Path) -> Callable[[Path, Path], list[Finding]] | None:
+    name = path.name
+    if name.endswith((".yaml", ".yml")):
+        return planning.lint
+    if name.endswith(".avsc"):
+        return _schema
+    if name.endswith(SUITE):
+        return _suite
+    return _connector if name.endswith(".json") else None
+
+
+def _schema(path: Path, project: Path) -> list[Finding]:
+    problem = _json_problem(path)
+    if problem:
+        return [problem]
+    try:
+        codec.load(path)
+    except UserError as error:
+        return [Finding(str(path), 0, str(error))]
+    return []
+
+
+def _suite(path: Path, project: Path) -> list[Finding]:
+    """That it is a suite, and that it can judge the records whose schema stands beside it."""
+    problem = _json_problem(path)
+    if problem:
+        return [problem]
+    shape = path.with_name(path.name.removesuffix(SUITE) + ".avsc")
+    try:
+        suite = contracts.load(path)
+        if shape.is_file():
+            contracts.compile_suite(suite, codec.load(shape).arrow)
+    except ConfigError as error:
+        return list(error.findings)
+    except UserError as error:
+        return [Finding(str(path), 0, str(error))]
+    return []
+
+
+def _connector(path: Path, project: Path) -> list[Finding]:
+    """That it is Kafka Connect's format: a flat object of text with a name, or `{name, config}`."""
+    problem = _json_problem(path)
+    if problem:
+        return [problem]
+    source = marked.Marked(str(path), json.loads(path.read_text()), _lines(path))
+    written: Any = source.data
+    if not isinstance(written, dict):
+        return [source.finding((), "must be an object of Kafka Connect's format")]
+    at: marked.Place = ()
+    out = []
+    if isinstance(written.get("config"), dict):
+        inner = written["config"].get("name", written.get("name"))
+        if inner != written.get("name"):
+            out.append(source.finding(("config", "name"), f"the name in `config` is “{inner}”, outside it "
+                                      f"“{written.get('name')}”"))
+        written, at = {"name": written.get("name"), **written["config"]}, ("config",)
+    out += [source.finding(at, f"“{key}” is missing") for key in ("name", "connector.class") if not written.get(key)]
+    out += [source.finding((*at, key), f"“{key}” must be text: Kafka Connect's values all are")
+            for key, value in written.items() if not isinstance(value, str)]
+    kind = written.get("connector.class")
+    if isinstance(kind, str) and "." not in kind:  # a Java class goes to a real Kafka Connect
+        there = catalog.names("connectors", project)
+        if kind not in there:
+            message = f"there is no connector “{kind}”{nearest(kind, there)}"
+            out.append(source.finding((*at, "connector.class"), message))
+    return out
+
+
+def _json_problem(path: Path) -> Finding | None:
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        return Finding(str(path), error.lineno, f"not JSON: {error.msg}")
+    except (OSError, UnicodeDecodeError) as error:
+        return Finding(str(path), 0, f"cannot be read: {error}")
+    return None
+
+
+def _lines(path: Path) -> dict[marked.Place, int]:
+    """The lines of a JSON file's nodes, where it is YAML too; JSON indented by tabs is not."""
+    try:
+        return dict(marked.read(path).lines)
+    except ConfigError:
+        return {}

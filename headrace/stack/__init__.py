@@ -1,0 +1,12 @@
+"""The embedded stack: a real Kafka broker and a real schema registry, on a Java that pip installs.
+
+    jars.py       what to download, held to pinned checksums, kept in the user's cache folder
+    java.py       the JRE
+    kafka.py      one KRaft node            registry.py   Apicurio on a file store
+    supervise.py  one process: start it detached, find it again, stop it
+    lifecycle.py  both together: up, down, status
+    tools.py      Kafka's own command-line tools, from the same jars
+    containers.py the same two for those who have Docker; agrees with docker-compose.yml
+"""
+
+from __future__ import annotations

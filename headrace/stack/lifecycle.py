@@ -1,0 +1,213 @@
+"""Both parts together: up, down, status. Every command finds them again by what stands in the project's `.headrace/`.
+
+    .headrace/stack.json          where they are, for headrace.settings; there only while they should be running
+    .headrace/stack/kafka/        the data, kept across down and up; likewise registry/
+    .headrace/stack/kafka.pid     likewise registry.pid
+    .headrace/stack/kafka.log     of this run; kafka.log.1 of the one before
+    .headrace/stack/ports.json    of the last run, so that addresses stay the same
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.errors import StackError
+from headrace.stack import supervise
+from headrace.stack.jars import Progress, fetch
+from headrace.stack.kafka import KAFKA
+from headrace.stack.part import Part, Ports
+from headrace.stack.ports import choose, listens
+from headrace.stack.registry import REGISTRY
+
+PARTS = (REGISTRY, KAFKA)
+"""In the order they start: the registry boots while Kafka's storage is formatted."""
+ANY_PORTS = {"kafka": 0, "controller": 0, "registry": 0}
+READY_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 20.0
+POLL_S = 0.1
+STARTS_MAX = 4
+"""Of one part in one `up`: a port that was free may be taken by the time Java binds it."""
+PORT_TAKEN = ("Address already in use", "in use by another process", "BindException")
+TAIL_LINES = 15
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class PartStatus:
+    """How one part is: `running`, `silent` (lives, does not answer), `died` or `stopped`."""
+
+    name: str
+    state: str
+    address: str | None
+    pid: int | None
+    rss_mb: int | None
+    up_s: int | None
+    log: Path
+
+    @property
+    def obituary(self) -> str:
+        """What happened, with the end of the log, for a person."""
+        lines = supervise.tail(self.log, TAIL_LINES)
+        return "\n".join((f"{self.name} {self.state}; the end of {self.log}:", *(f"  | {line}" for line in lines)))
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The files of one project's stack."""
+
+    project: Path
+
+    @property
+    def note(self) -> Path:
+        return self.project / ".headrace" / "stack.json"
+
+    @property
+    def folder(self) -> Path:
+        return self.project / ".headrace" / "stack"
+
+    @property
+    def ports(self) -> Path:
+        return self.folder / "ports.json"
+
+    def pidfile(self, part: Part) -> Path:
+        return self.folder / f"{part.name}.pid"
+
+    def log(self, part: Part) -> Path:
+        return self.folder / f"{part.name}.log"
+
+    def data(self, part: Part) -> Path:
+        return self.folder / part.name
+
+
+def _no_word(text: str) -> None:
+    pass
+
+
+def up(project: Path, *, ports: Ports | None = None, progress: Progress | None = None, say: Say = _no_word,
+       timeout_s: float = READY_TIMEOUT_S) -> dict[str, str]:
+    """Start what is not running, wait until it answers; addresses: {"bootstrap": …, "registry": …}.
+
+    The ports are those of last time, else `ports` (by default 9092, 9093, 8081), else any that is free. When it fails
+    or is interrupted, what it started is stopped again. Raises StackError with the end of the log, MissingExtra.
+    """
+    where = Where(project.resolve())
+    with _alone(where):
+        bundles = fetch(progress=progress)
+        boot = _Boot(where, bundles, ports or {}, say)
+        try:
+            for part in PARTS:
+                if not supervise.find(where.pidfile(part)):
+                    boot.start(part)
+            boot.wait(time.monotonic() + timeout_s)
+        except BaseException:
+            for part in boot.started:
+                supervise.stop(where.pidfile(part), STOP_TIMEOUT_S)
+            raise
+        pids = {part.name: running.pid for part in PARTS if (running := supervise.find(where.pidfile(part)))}
+        addresses = {"bootstrap": KAFKA.address(boot.ports), "registry": REGISTRY.address(boot.ports)}
+        supervise.write_whole(where.note, {**addresses, "pids": pids, "ports": boot.ports})
+    return addresses
+
+
+class _Boot:
+    """One `up` under way: which parts it started, on which ports."""
+
+    def __init__(self, where: Where, bundles: dict[str, Path], wanted: Ports, say: Say) -> None:
+        self.where, self.bundles, self.wanted, self.say = where, bundles, wanted, say
+        self.ports = _last_ports(where)
+        self.started: dict[Part, float] = {}
+        self.starts: dict[str, int] = {}
+        self.taken: set[int] = set()
+
+    def start(self, part: Part) -> None:
+        asked = {name: self.wanted.get(name, usual) for name, usual in part.ports.items()}
+        self.ports |= choose(asked, self.ports, self.taken)
+        supervise.write_whole(self.where.ports, self.ports)
+        self.starts[part.name] = self.starts.get(part.name, 0) + 1
+        self.started[part] = time.monotonic()
+        launch = part.launch(self.bundles[part.name], self.where.data(part), self.ports)
+        supervise.start(launch, self.where.pidfile(part), self.where.log(part))
+
+    def wait(self, deadline: float) -> None:
+        waiting = list(PARTS)
+        while waiting:
+            for part in tuple(waiting):
+                if not supervise.find(self.where.pidfile(part)):
+                    self._bury(part)
+                elif listens(self.ports[part.name]) and part.ready(self.ports):
+                    waiting.remove(part)
+                    took = f", {time.monotonic() - since:.1f} s" if (since := self.started.get(part)) else ""
+                    self.say(f"{part.name} answers at {part.address(self.ports)}{took}")
+                elif time.monotonic() > deadline:
+                    raise StackError(f"{part.name} does not answer at {part.address(self.ports)} in time",
+                                     hint=_report(self.where, part))
+            time.sleep(POLL_S)
+
+    def _bury(self, part: Part) -> None:
+        """It ended while starting: once more when somebody was quicker to its port, else say why."""
+        log = "\n".join(supervise.tail(self.where.log(part), 200))
+        if self.starts.get(part.name, 0) >= STARTS_MAX or not any(sign in log for sign in PORT_TAKEN):
+            raise StackError(f"{part.name} ended while starting", hint=_report(self.where, part))
+        self.taken.update(self.ports[name] for name in part.ports)
+        self.start(part)
+
+
+def down(project: Path, *, purge: bool = False, say: Say = _no_word, timeout_s: float = STOP_TIMEOUT_S) -> list[str]:
+    """Stop both, kindly for `timeout_s`; the names of those that ran. `purge` also forgets topics and schemas."""
+    where = Where(project.resolve())
+    if not where.folder.is_dir():
+        return []
+    with _alone(where):
+        where.note.unlink(missing_ok=True)
+        stopped = [part.name for part in PARTS if supervise.stop(where.pidfile(part), timeout_s, say)]
+        if purge:
+            shutil.rmtree(where.folder)
+    return stopped
+
+
+def status(project: Path) -> list[PartStatus]:
+    """How each part is; asks those that live whether they answer, for two seconds at most."""
+    where = Where(project.resolve())
+    ports = _last_ports(where)
+    found: list[PartStatus] = []
+    for part in PARTS:
+        running = supervise.find(where.pidfile(part))
+        if running:
+            state = "running" if listens(ports[part.name]) and part.ready(ports) else "silent"
+            found.append(PartStatus(part.name, state, part.address(ports), running.pid, running.rss_bytes >> 20,
+                                    int(time.time() - running.started_s), where.log(part)))
+        else:
+            state = "died" if where.pidfile(part).is_file() else "stopped"
+            found.append(PartStatus(part.name, state, None, None, None, None, where.log(part)))
+    return found
+
+
+def obituary(project: Path) -> str | None:
+    """What died, with the end of its log; None when nothing did. For the hint of an error about an absent broker."""
+    return "\n".join(part.obituary for part in status(project) if part.state == "died") or None
+
+
+def _report(where: Where, part: Part) -> str:
+    log = where.log(part)
+    return "\n  ".join((f"the end of {log}:", *(f"| {line}" for line in supervise.tail(log, TAIL_LINES))))
+
+
+def _last_ports(where: Where) -> dict[str, int]:
+    return dict(json.loads(where.ports.read_text())) if where.ports.is_file() else {}
+
+
+@contextmanager
+def _alone(where: Where) -> Iterator[None]:
+    """One up or down at a time in a project; let go by the system however the process ends."""
+    where.folder.mkdir(parents=True, exist_ok=True)
+    with where.folder.with_suffix(".lock").open("w") as opened:
+        fcntl.flock(opened, fcntl.LOCK_EX)
+        yield

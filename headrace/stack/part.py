@@ -1,0 +1,34 @@
+"""What lifecycle.py knows of each of the two: its ports, how to prepare, start and ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+Ports = Mapping[str, int]
+HOST = "127.0.0.1"
+"""The stack has no passwords, so it listens to this machine only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A process to start: its arguments, additions to the environment, and the folder it runs in."""
+
+    argv: list[str]
+    env: Mapping[str, str]
+    cwd: Path
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # there is one object of each
+class Part:
+    name: str
+    """Also the name of its bundle, its data folder and its log."""
+    ports: Ports
+    """The usual ones, by name."""
+    launch: Callable[[Path, Path, Ports], Launch]
+    """launch(bundle folder, data folder, ports): write what it needs into the data folder, say how to start it."""
+    address: Callable[[Ports], str]
+    """What clients are told."""
+    ready: Callable[[Ports], bool]
+    """Does it answer? Bounded to a second or two; never raises."""

@@ -1,0 +1,113 @@
+"""One detached process: start it, find it again later from another process, stop it.
+
+A number alone does not say whose process it is, since numbers are used again: each process carries a token of its own
+in its command line, and the pidfile holds both.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from headrace.stack.part import Launch
+
+DETACH = 'exec 3>&-; "$@" >>"$0" 2>&1 </dev/null & echo $!'
+"""The shell ends at once, so the process belongs to init: none of ours has to reap it, and none takes it along."""
+TAIL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A process that lives and is ours."""
+
+    pid: int
+    rss_bytes: int
+    started_s: float
+    """Seconds since 1970."""
+
+
+def start(launch: Launch, pidfile: Path, log: Path) -> int:
+    """Start in a session of its own, with its output going to `log`; its pid, which the pidfile holds by then."""
+    token = secrets.token_hex(8)
+    write_whole(pidfile, {"pid": None, "token": token})  # first: who is interrupted here still leaves a way to find it
+    java, *rest = launch.argv
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.is_file():
+        log.replace(log.with_suffix(".log.1"))
+    started = subprocess.run(["/bin/sh", "-c", DETACH, str(log), java, f"-Dheadrace.token={token}", *rest],
+                             env={**os.environ, **launch.env}, cwd=launch.cwd, start_new_session=True,
+                             stdout=subprocess.PIPE, text=True, check=True)
+    pid = int(started.stdout)
+    write_whole(pidfile, {"pid": pid, "token": token})
+    return pid
+
+
+def find(pidfile: Path) -> Running | None:
+    """The process a pidfile speaks of, if it lives and is the one that was started."""
+    try:
+        written = json.loads(pidfile.read_text())
+        process = psutil.Process(written["pid"]) if written["pid"] else _search(written["token"])
+        with process.oneshot():
+            if process.status() == psutil.STATUS_ZOMBIE or not _is_ours(process, written["token"]):
+                return None
+            return Running(process.pid, process.memory_info().rss, process.create_time())
+    except (FileNotFoundError, psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
+
+
+def _is_ours(process: psutil.Process, token: str) -> bool:
+    return f"-Dheadrace.token={token}" in process.cmdline()
+
+
+def _search(token: str) -> psutil.Process:
+    """The process with this token, by looking at every one."""
+    for process in psutil.process_iter():
+        try:
+            if _is_ours(process, token):
+                return process
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    raise psutil.NoSuchProcess(0, msg=f"none has the token {token}")
+
+
+def stop(pidfile: Path, timeout_s: float, told: Callable[[str], None] = lambda text: None) -> bool:
+    """Ask it to end, wait, then kill; remove the pidfile. Was there anything to stop?"""
+    running = find(pidfile)
+    if running:
+        try:
+            process = psutil.Process(running.pid)
+            process.terminate()
+            try:
+                process.wait(timeout_s)
+            except psutil.TimeoutExpired:
+                told(f"process {running.pid} did not end in {timeout_s:g} s: killed")
+                process.kill()
+                process.wait(timeout_s)
+        except psutil.NoSuchProcess:
+            pass
+    pidfile.unlink(missing_ok=True)
+    return running is not None
+
+
+def tail(log: Path, lines: int) -> list[str]:
+    """The last lines of a log, or none when there is none."""
+    if not log.is_file():
+        return []
+    with log.open("rb") as opened:
+        opened.seek(max(0, opened.seek(0, os.SEEK_END) - max(TAIL_BYTES, 400 * lines)))
+        return opened.read().decode(errors="replace").splitlines()[-lines:]
+
+
+def write_whole(path: Path, value: object) -> None:
+    """JSON that a reader sees whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(path.name + ".new")
+    new.write_text(json.dumps(value, indent=1) + "\n")
+    new.replace(path)

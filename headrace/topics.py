@@ -1,0 +1,96 @@
+"""Topics as flows declare them: created with their partitions and settings, never silently by the broker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from headrace.errors import BrokerError, UserError
+from headrace.settings import Settings
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class TopicPlan:
+    """A topic as declared. `config` holds Kafka topic settings, e.g. {"retention.ms": "-1"}."""
+
+    name: str
+    partitions: int = 4
+    config: Mapping[str, str] = field(default_factory=dict)
+    replication: int = -1  # the broker's default
+
+
+def unreachable(settings: Settings, error: object) -> BrokerError:
+    """The error for a broker that does not answer, with what to check."""
+    return BrokerError(f"Kafka at {settings.bootstrap} does not answer: {error}",
+                       hint="is it running (`headrace status`)? are the address, TLS and SASL settings right?")
+
+
+def admin(settings: Settings) -> Any:
+    """An AdminClient that has reached the broker. Raises BrokerError."""
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    client = AdminClient(settings.client(socket_timeout_ms=int(CONNECT_TIMEOUT_S * 1e3)), logger=_silent())
+    try:
+        client.list_topics(timeout=CONNECT_TIMEOUT_S)
+    except KafkaException as error:
+        raise unreachable(settings, error.args[0].str()) from error
+    return client
+
+
+def _silent() -> Any:
+    import logging
+
+    quiet = logging.getLogger("headrace.librdkafka.admin")
+    quiet.setLevel(logging.CRITICAL)
+    return quiet
+
+
+def existing(settings: Settings) -> dict[str, int]:
+    """Topic → number of partitions, internal topics left out."""
+    found = admin(settings).list_topics(timeout=CONNECT_TIMEOUT_S).topics
+    return {name: len(topic.partitions) for name, topic in found.items() if not name.startswith("__")}
+
+
+def ensure(settings: Settings, topics: Iterable[TopicPlan]) -> list[str]:
+    """Create what is missing; the names created. An existing topic is left as it is.
+
+    Raises BrokerError when the broker does not answer or refuses, UserError for settings Kafka does not know.
+    """
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import NewTopic
+
+    client = admin(settings)
+    there = set(client.list_topics(timeout=CONNECT_TIMEOUT_S).topics)
+    wanted = {t.name: t for t in topics if t.name not in there}
+    made = []
+    if not wanted:
+        return made
+    new = [NewTopic(t.name, t.partitions, t.replication, config=dict(t.config)) for t in wanted.values()]
+    for name, future in client.create_topics(new, request_timeout=CONNECT_TIMEOUT_S * 3).items():
+        try:
+            future.result()
+            made.append(name)
+        except KafkaException as error:
+            code = error.args[0].name()
+            if code == "TOPIC_ALREADY_EXISTS":
+                continue
+            kind = UserError if code in ("INVALID_CONFIG", "INVALID_PARTITIONS", "TOPIC_EXCEPTION") else BrokerError
+            raise kind(f"topic {name} cannot be created: {error.args[0].str()}") from error
+    return made
+
+
+def message_bytes_max(settings: Settings, topics: Iterable[str]) -> dict[str, int]:
+    """`max.message.bytes` of each topic that exists."""
+    from confluent_kafka.admin import ConfigResource, ResourceType
+
+    resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
+    if not resources:
+        return {}
+    found = {}
+    for resource, future in admin(settings).describe_configs(resources, request_timeout=CONNECT_TIMEOUT_S).items():
+        found[resource.name] = int(future.result(timeout=CONNECT_TIMEOUT_S)["max.message.bytes"].value)
+    return found

@@ -1,0 +1,295 @@
+"""The worker: one consumer, one transactional producer, and the bounded cycle poll … commit between them.
+
+In a backlog the next batch is polled before a transaction begins and processed while that transaction commits; the
+consumer is never polled between begin and commit. When quiet there is one batch at a time, for the sake of latency.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from confluent_kafka import TopicPartition
+
+from headrace.batch import Frames, Outgoing, Span
+from headrace.checkpoint import Transactions
+from headrace.connectors.kafka import Assignment, KafkaSource, Polled
+from headrace.errors import Retriable
+from headrace.observe import Observer
+from headrace.pipeline import Outputs, Pipeline
+from headrace.plan import Plan
+from headrace.processor import Partition
+from headrace.registry import Registry
+from headrace.settings import Settings
+from headrace.state import StateStore, read_metadata
+from headrace.topics import ensure, message_bytes_max
+
+log = logging.getLogger("headrace.worker")
+QUIET_S = 0.2  # an end-of-partition offset waits this long for a record to ride with
+GAUGES_S = 1.0
+WAIT_S_MAX = 5.0
+NOTHING = Polled([], {}, None)
+
+
+@dataclass(slots=True)
+class InHand:
+    """A batch that is processed and not yet committed."""
+
+    outputs: Outputs
+    polled: Polled
+    spans: list[Span]
+    nonce: str
+    newest_ms: int
+
+
+@dataclass(slots=True)
+class Pace:
+    """Records committed, from the first batch polled to the last commit."""
+
+    records: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+
+    def told(self) -> dict[str, float]:
+        seconds = max(self.last_s - self.first_s, 1e-9) if self.records else 0.0
+        return {"records_in": self.records, "seconds": round(seconds, 3),
+                "records_per_s": round(self.records / seconds) if seconds else 0}
+
+
+class Worker:
+    """Runs one plan in one slot until it is stopped, or, with `drain`, until the end offsets seen at the start.
+
+    Errors: BrokerError, RegistryError (unreachable, refused), Fenced (another worker has this slot), UserError
+    (small state over its bound). Whatever ends it, the next start goes on from the last committed transaction.
+    """
+
+    def __init__(self, plan: Plan, settings: Settings, *, instance: str, slot: int = 0, drain: bool = False,
+                 batch_max: int = 50_000, group: str | None = None, observer: Observer | None = None) -> None:
+        self.plan, self.settings, self.drain, self.batch_max = plan, settings, drain, batch_max
+        self.group = group or f"headrace.{plan.flow}"
+        self.id = f"headrace.{plan.flow}.{instance}.{slot}"
+        self.observer = observer or Observer(plan.flow, slot)
+        self.state = StateStore()
+        self._targets: dict[Partition, int] = {}
+        self._done: dict[Partition, int] = {}
+        self._eof: dict[Partition, int] = {}
+        self._assigned = False
+        self._rebalanced = 0
+        self._quiet_since = self._gauged = 0.0
+        self._newest_ms = 0
+        self._pace = Pace()
+        self._nonces = 0
+        self._run = os.urandom(6).hex()  # nonces of this run begin with it
+
+    # ── start and end ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self, stop: threading.Event) -> None:
+        """The whole life. `stop` ends it after the batch in hand."""
+        registry = Registry(self.settings.registry_client())
+        ensure(self.settings, self.plan.topics)
+        subjects = {sink.name: sink.schema for sink in self.plan.sinks if sink.schema is not None}
+        ids = {topic: registry.register(f"{topic}-value", schema) for topic, schema in subjects.items()}
+        limits = message_bytes_max(self.settings, [self.plan.source.config.topic, *(s.name for s in self.plan.sinks)])
+        self.pipeline = Pipeline(self.plan, writers=registry.schema, sink_ids=ids, bytes_max=limits,
+                                 now_ms=lambda: int(time.time() * 1e3), timed=self.observer.timed,
+                                 state=lambda step, partition: self.state.of(partition, step))
+        self.transactions = Transactions(self.settings, self.id, bytes_max=max(limits.values()) + 65_536)
+        self.transactions.open()  # before the committed offsets are read: it decides what an older self left open
+        self.source = KafkaSource(self.settings, self.plan.source.config.topic, self.group, instance=self.id,
+                                  batch_max=self.batch_max)
+        self.pipeline.open()
+        collecting = gc.isenabled()
+        gc.collect()
+        gc.freeze()
+        gc.disable()  # the cycle makes no cyclic garbage of its own; a collection between batches catches the rest
+        try:
+            self.source.subscribe(Assignment(self._on_assigned, self._on_revoked))
+            log.info("started", extra={"flow": self.plan.flow, "group": self.group, "transactional_id": self.id})
+            with ThreadPoolExecutor(1, thread_name_prefix="commit") as committer:
+                self._cycle(stop, committer)
+            self.pipeline.close()
+        finally:
+            self.source.close()
+            self.transactions.close()
+            if collecting:
+                gc.enable()
+            gc.unfreeze()
+            log.info("stopped", extra={"flow": self.plan.flow, **self._pace.told()})
+
+    # ── rebalances ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _on_assigned(self, starts: Mapping[Partition, tuple[int, str | None]]) -> None:
+        self._rebalanced += 1
+        self._assigned = self.observer.assigned = True
+        if self.drain:
+            fresh = [partition for partition in starts if partition not in self._targets]
+            self._targets |= self.source.end_offsets(fresh)
+        for partition, (offset, metadata) in starts.items():
+            self.state.restore(partition, read_metadata(metadata)[1])
+            self._done[partition] = offset
+        log.info("assigned", extra={"flow": self.plan.flow,
+                                    "partitions": {f"{t}/{p}": at for (t, p), (at, _) in starts.items()}})
+
+    def _on_revoked(self, partitions: Sequence[Partition]) -> None:
+        self._rebalanced += 1
+        self._assigned = False
+        self.state.forget(partitions)
+        self.pipeline.revoked(partitions)
+        for partition in partitions:
+            self._done.pop(partition, None)
+            self._eof.pop(partition, None)
+        log.info("revoked", extra={"flow": self.plan.flow, "partitions": [f"{t}/{p}" for t, p in partitions]})
+
+    # ── the cycle ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _cycle(self, stop: threading.Event, committer: ThreadPoolExecutor) -> None:
+        hand: InHand | None = None
+        while True:
+            self.observer.alive_at = time.monotonic()
+            if hand is None:
+                if stop.is_set() or self._drained():
+                    return
+                polled = self._poll()
+                hand = self._process(polled) if polled and polled.messages else None
+                if hand is None:
+                    self._when_quiet(polled, committer)
+                    continue
+            ahead = self._poll() if self.source.backlog and not stop.is_set() else NOTHING
+            if ahead is None:
+                hand = None  # a rebalance: what was in hand comes again, here or elsewhere, from the committed offsets
+                continue
+            writing = self._write(hand, committer)
+            following = self._process(ahead) if ahead.messages else None
+            if writing.result():
+                self._committed(hand)
+                if not ahead.messages:
+                    self._eof |= ahead.ends
+                hand = following
+            else:
+                self.observer.aborted()
+                self.state.drop()
+                self._rewind([*(following.spans if following else ()), *hand.spans])
+                hand = None
+
+    def _poll(self) -> Polled | None:
+        """One poll. None: the group rebalanced during it, and every partition is read from its committed offset."""
+        seen = self._rebalanced
+        polled = self.source.poll()
+        if self._rebalanced == seen:
+            return polled
+        self.state.undo()
+        self._eof.clear()
+        self.source.rewind(self._done)
+        return None
+
+    def _process(self, polled: Polled) -> InHand | None:
+        """Run a batch through the pipeline. None: the environment is not ready, and it will be read again."""
+        spans = Frames(polled.messages).spans()
+        self._pace.first_s = self._pace.first_s or time.perf_counter()
+        try:
+            outputs = self.pipeline.run(polled.messages)
+        except Retriable as error:
+            log.warning("waiting", extra={"flow": self.plan.flow, "reason": str(error),
+                                          "retry_after_s": error.retry_after_s})
+            self.state.undo()
+            self._rewind(spans)
+            time.sleep(min(error.retry_after_s, WAIT_S_MAX))  # well within max.poll.interval.ms
+            return None
+        self._nonces += 1
+        return InHand(outputs, polled, spans, f"{self._run}{self._nonces:x}", polled.messages[-1].timestamp()[1])
+
+    def _rewind(self, spans: Sequence[Span]) -> None:
+        """Read these again; a partition named twice from its earlier span."""
+        starts: dict[Partition, int] = {}
+        for span in spans:
+            at = (span.topic, span.partition)
+            starts[at] = min(span.offset_first, starts.get(at, span.offset_first))
+        for at in starts:
+            self._eof.pop(at, None)
+        self.source.rewind(starts)
+
+    def _write(self, hand: InHand, committer: ThreadPoolExecutor) -> Future[bool]:
+        """Offsets to commit: the span's end + 1, or the end of the partition where that lies further (markers)."""
+        ends = {(s.topic, s.partition): max(s.offset_last + 1, hand.polled.ends.get((s.topic, s.partition), 0))
+                for s in hand.spans}
+        return self._submit(committer, list(hand.outputs.sinks.values()), ends, hand.polled.group, hand.nonce)
+
+    def _submit(self, committer: ThreadPoolExecutor, outputs: Sequence[Outgoing], ends: Mapping[Partition, int],
+                group: Any, nonce: str) -> Future[bool]:
+        offsets = [TopicPartition(t, p, end, metadata=self.state.metadata((t, p), nonce))
+                   for (t, p), end in ends.items()]
+        self.state.seal()
+        first = next(iter(ends))
+
+        def decide() -> bool:
+            """Whether the transaction of this nonce was committed: its partitions' metadata has it, or not."""
+            return read_metadata(self.source.committed([first])[first][1])[0] == nonce
+
+        def write() -> bool:
+            with self.observer.timed("commit"):
+                return self.transactions.write(outputs, offsets, group, decide)
+
+        return committer.submit(write)
+
+    def _committed(self, hand: InHand) -> None:
+        self.state.commit()
+        for span in hand.spans:
+            at = (span.topic, span.partition)
+            self._done[at] = max(span.offset_last + 1, hand.polled.ends.get(at, 0))
+            self._eof.pop(at, None)
+        self._newest_ms = hand.newest_ms
+        out = hand.outputs
+        self._pace.records += out.records_in
+        self._pace.last_s = time.perf_counter()
+        self.observer.committed(out.records_in, {name: len(sent) for name, sent in out.sinks.items()}, out.counts)
+        self._quiet_since = time.monotonic()
+        self._gauge()
+        log.debug("committed", extra={"flow": self.plan.flow, "spans": [str(s) for s in hand.spans],
+                                      "counts": {".".join(at): n for at, n in out.counts.items()}})
+
+    # ── between batches ──────────────────────────────────────────────────────────────────────────────────────────
+
+    def _drained(self) -> bool:
+        if not (self.drain and self._assigned) or self._pending_eof():
+            return False
+        return all(self._done.get(at, end) >= end for at, end in self._targets.items())
+
+    def _pending_eof(self) -> dict[Partition, int]:
+        """End-of-partition offsets beyond what is committed: transaction markers, which no record will pass over."""
+        return {at: end for at, end in self._eof.items() if end > self._done.get(at, end)}
+
+    def _when_quiet(self, polled: Polled | None, committer: ThreadPoolExecutor) -> None:
+        if polled is not None and not polled.messages:
+            self._eof |= polled.ends
+        self._gauge()
+        pending = self._pending_eof()
+        if not pending or (time.monotonic() - self._quiet_since < QUIET_S and not self.drain):
+            return
+        self._nonces += 1
+        nonce = f"{self._run}{self._nonces:x}"
+        group = self.source.consumer.consumer_group_metadata()
+        if self._submit(committer, [], pending, group, nonce).result():
+            self.state.commit()
+            self._done |= pending
+        else:
+            self.observer.aborted()
+            self.state.drop()
+        self._quiet_since = time.monotonic()
+
+    def _gauge(self) -> None:
+        now = time.monotonic()
+        if now - self._gauged < GAUGES_S:
+            return
+        self._gauged = now
+        gc.collect(0)
+        ends = self.source.known_ends()
+        self.observer.lagging({p: max(0, ends[(t, p)] - at) for (t, p), at in self._done.items() if (t, p) in ends},
+                              self._newest_ms)
+

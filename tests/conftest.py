@@ -1,0 +1,106 @@
+"""What every test shares: a real broker and a real registry, topics of one's own, a project folder.
+
+Where they come from, in this order: HEADRACE_BOOTSTRAP with HEADRACE_REGISTRY; Docker, through testcontainers; the
+embedded stack, in a temporary folder. A broker that cannot be had fails the tests: it never skips them.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from headrace.settings import Settings
+
+TOPIC_TIMEOUT_S = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """A broker and a registry that answer. `settings` points to them, with a temporary project folder."""
+
+    bootstrap: str
+    registry: str
+    settings: Settings
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with _given() or _docker() or _embedded() as (bootstrap, registry):
+        project = tmp_path_factory.mktemp("project")
+        yield Stack(bootstrap, registry, Settings(project, bootstrap, registry))
+
+
+@pytest.fixture
+def project(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A project folder of this test's own; commands run in it, here or in a process, find the stack."""
+    for folder in ("flows", "schemas", "processors", "connectors"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "headrace.toml").write_text(
+        f'[kafka]\n"bootstrap.servers" = "{stack.bootstrap}"\n[registry]\nurl = "{stack.registry}"\n')
+    monkeypatch.setenv("HEADRACE_BOOTSTRAP", stack.bootstrap)
+    monkeypatch.setenv("HEADRACE_REGISTRY", stack.registry)
+    return Settings(tmp_path, stack.bootstrap, stack.registry)
+
+
+@pytest.fixture
+def topic(stack: Stack) -> Iterator[Callable[..., str]]:
+    """topic(name="t", partitions=1, **config) creates a topic with a name of its own and gives that name.
+
+    `config` is Kafka's, underscores for dots: topic("flights", 4, retention_ms=-1). Deleted when the test ends.
+    """
+    from confluent_kafka.admin import AdminClient, NewTopic
+
+    admin = AdminClient(stack.settings.client())
+    made: list[str] = []
+
+    def create(name: str = "t", partitions: int = 1, **config: object) -> str:
+        unique = f"{name}.{uuid.uuid4().hex[:10]}"
+        properties = {key.replace("_", "."): str(value) for key, value in config.items()}
+        asked = NewTopic(unique, num_partitions=partitions, replication_factor=1, config=properties)
+        admin.create_topics([asked], operation_timeout=TOPIC_TIMEOUT_S)[unique].result(TOPIC_TIMEOUT_S)
+        made.append(unique)
+        return unique
+
+    yield create
+    if made:
+        for done in admin.delete_topics(made).values():
+            done.exception(TOPIC_TIMEOUT_S)  # a test may have deleted its own
+
+
+def _given() -> AbstractContextManager[tuple[str, str]] | None:
+    """The addresses in the environment, where both stand."""
+    bootstrap, registry = os.environ.get("HEADRACE_BOOTSTRAP"), os.environ.get("HEADRACE_REGISTRY")
+    if bool(bootstrap) != bool(registry):
+        pytest.fail("HEADRACE_BOOTSTRAP and HEADRACE_REGISTRY go together: set both, or neither", pytrace=False)
+    return nullcontext((bootstrap, registry)) if bootstrap and registry else None
+
+
+def _docker() -> AbstractContextManager[tuple[str, str]] | None:
+    """Containers, where a Docker engine answers."""
+    from headrace.stack.containers import containers, engine_answers
+
+    return containers() if engine_answers() else None
+
+
+@contextmanager
+def _embedded() -> Iterator[tuple[str, str]]:
+    """The embedded stack, on ports of its own; gone with this process, however it ends."""
+    import psutil
+
+    from headrace.stack.leash import leash
+    from headrace.stack.lifecycle import ANY_PORTS, status, up
+
+    folder = Path(tempfile.mkdtemp(prefix="headrace-tests-"))
+    with leash(folder, delete=True):
+        addresses = up(folder, ports=ANY_PORTS)
+        pids = [part.pid for part in status(folder) if part.pid]
+        yield addresses["bootstrap"], addresses["registry"]
+    left = [pid for pid in pids if psutil.pid_exists(pid)]
+    assert not left, f"the tests left processes behind: {left}"
