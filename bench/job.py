@@ -58,8 +58,8 @@ def encode(record: dict[str, Any], schema: Any = None, head: bytes = HEAD_OUT) -
 def create(*names: str) -> None:
     from confluent_kafka.admin import AdminClient, NewTopic
 
-    made = AdminClient({"bootstrap.servers": BOOTSTRAP}).create_topics([NewTopic(n, PARTITIONS, 1) for n in names])
-    for future in made.values():
+    admin = AdminClient({"bootstrap.servers": BOOTSTRAP})
+    for future in admin.create_topics([NewTopic(n, PARTITIONS, 1) for n in names]).values():
         future.result()
 
 

@@ -89,16 +89,18 @@ def host(worker: Worker, state: Path, *, http_port: int | None = None, http_host
 
     With `http_port`: `/metrics` (Prometheus), `/health` (the cycle turns), `/ready` (partitions are assigned).
     """
+    datadir = state / "faust" / worker.id
+    datadir.mkdir(parents=True, exist_ok=True)
     app = HostApp(f"headrace-{worker.plan.flow}", broker="kafka://127.0.0.1:1", store="memory://",
-                  datadir=str(state / "faust" / worker.id), web_enabled=http_port is not None,
+                  datadir=str(datadir), web_enabled=http_port is not None,
                   web_port=http_port or 6066, web_bind=http_host, web_in_thread=False)
     engine = Engine(worker)
-    app.add_runtime_dependency(engine)
     if http_port is not None:
         _pages(app, engine)
+    hosted = faust.Worker(app, engine, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="WARN")
+    hosted.spinner = None  # it writes terminal codes between the log's lines
     try:
-        faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False,
-                     loglevel="WARN").execute_from_commandline()
+        hosted.execute_from_commandline()
     except SystemExit as end:
         if engine.error is None and end.code not in (0, None):
             raise

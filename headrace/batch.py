@@ -73,10 +73,14 @@ def read_lineage(headers: Iterable[Header] | None) -> Span | None:
 
 
 class Frames:
-    """Raw records as polled. Every column is a list or array as long as the frames, built when first asked for."""
+    """Raw records as polled. Every column is a list or array as long as the frames, built when first asked for.
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    `topic` names the one topic they are all of; left out, each record is asked for its own.
+    """
+
+    def __init__(self, messages: Sequence[Message], topic: str | None = None) -> None:
         self.messages = messages
+        self.topic = topic
 
     def __len__(self) -> int:
         return len(self.messages)
@@ -91,7 +95,7 @@ class Frames:
 
     @cached_property
     def topics(self) -> list[str]:
-        return list(map(methodcaller("topic"), self.messages))
+        return [self.topic] * len(self) if self.topic else list(map(methodcaller("topic"), self.messages))
 
     @cached_property
     def partitions(self) -> np.ndarray[Any, np.dtype[np.int32]]:
@@ -117,9 +121,9 @@ class Frames:
         n = len(self)
         position = np.zeros(n, dtype=[("partition", ">i4"), ("offset", ">i8")])
         position["partition"], position["offset"] = self.partitions, self.offsets
-        topics = set(self.topics)
+        topics = {self.topic} if self.topic else set(self.topics)
         if len(topics) == 1:
-            raw = topics.pop().encode()
+            raw = str(topics.pop()).encode()
             wide = np.zeros(n, dtype=[("at", "V12"), ("topic", f"V{len(raw)}")])
             wide["at"], wide["topic"] = position.view("V12"), np.void(raw)
             places = wide.view(f"V{12 + len(raw)}").tolist()
@@ -134,8 +138,9 @@ class Frames:
     def spans(self) -> list[Span]:
         """One span a partition: the first and last offset seen."""
         out: list[Span] = []
-        topics = np.array(self.topics, dtype=object) if len(set(self.topics)) > 1 else None
-        for name in sorted(set(self.topics)):
+        names = {self.topic} if self.topic else set(self.topics)
+        topics = np.array(self.topics, dtype=object) if len(names) > 1 else None
+        for name in sorted(map(str, names)):
             mine = slice(None) if topics is None else topics == name
             partitions, offsets = self.partitions[mine], self.offsets[mine]
             for partition in np.unique(partitions).tolist():

@@ -18,12 +18,13 @@ import pyarrow as pa
 
 from headrace import plan as planning
 from headrace.batch import Headers, Outgoing
-from headrace.codec import AvroSchema, Decoder, Encoder
-from headrace.errors import RegistryError, UserError
+from headrace.codec import AvroSchema, Decoder, Encoder, UnknownSchema
+from headrace.errors import UserError
 from headrace.flow import FlowSpec, TestSpec
 from headrace.pipeline import Outputs, Pipeline
-from headrace.plan import RAW, REASONS, Plan, SinkPlan
+from headrace.plan import Plan, SinkPlan
 from headrace.processor import Partition, SmallState
+from headrace.rules import RAW, REASONS
 from headrace.testing import Record
 
 SOURCE_ID = 1
@@ -80,7 +81,7 @@ def _outputs(plan: Plan, test: TestSpec) -> Outputs:
 def _writers(schema: AvroSchema) -> Any:
     def writer(schema_id: int) -> AvroSchema:
         if schema_id != SOURCE_ID:
-            raise RegistryError(f"schema id {schema_id} is not known here: a test's records have {SOURCE_ID}")
+            raise UnknownSchema(schema_id)
         return schema
 
     return writer

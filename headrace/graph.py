@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
+from statistics import mean
 
 from headrace.flow import SOURCE
-from headrace.plan import REJECTS, Edge, Plan
+from headrace.plan import REJECTS, ROWS, Edge, Plan
 
-ROW, GAP_X, GAP_Y, PAD, CHAR = 46, 130, 26, 24, 7.4  # pixels; a character of the 12-pixel monospace type is 7.4 wide
+ROW, LANE, GAP_X, GAP_Y, PAD = 46, 10, 110, 22, 24  # pixels: heights of a box and of a lane past it, gaps, margin
+CHAR = 7.4  # a character of the 12-pixel type
 FILL = {"source": "#dbeafe", "step": "#ffffff", "kafka": "#dcfce7", "quarantine": "#fee2e2", "dropped": "#f3f4f6"}
 STROKE = {"source": "#2563eb", "step": "#475569", "kafka": "#16a34a", "quarantine": "#dc2626", "dropped": "#9ca3af"}
 
@@ -31,14 +34,25 @@ class Arrow:
     label: str
 
 
+@dataclass(frozen=True, slots=True)
+class Box:
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        return self.left + self.width
+
+
 def drawing(plan: Plan) -> tuple[list[Node], list[Arrow]]:
     """The boxes, each after what it reads, and the arrows between them; an arrow has a label where it needs one."""
     nodes = [Node(SOURCE, "source", plan.source.config.topic, plan.source.schema.name.rpartition(".")[2])]
     arrows = []
-    mains = {s.name: s.processor.main for s in plan.steps} | {SOURCE: "success"}
 
     def arrow(edge: Edge, end: str) -> Arrow:
-        return Arrow(_id(edge.step), end, "" if edge.relationship == mains[edge.step] else edge.relationship)
+        return Arrow(_id(edge.step), end, "" if edge.relationship == ROWS.relationship else edge.relationship)
 
     for step in plan.steps:
         nodes.append(Node(_id(step.name), "step", step.name, step.kind))
@@ -80,23 +94,26 @@ def _safe(name: str) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(text, quote=True).replace("#", "#35;") if "#" in text else escape(text, quote=True)
+    """Mermaid writes entities with #, so that a # of ours must be one."""
+    return text.replace("#", "#35;").replace('"', "#34;").replace("<", "#60;").replace(">", "#62;")
 
 
 def svg(plan: Plan) -> str:
     """The flow as an SVG document of its own: no script, no font to load, no link."""
     nodes, arrows = drawing(plan)
-    layers = _layers(nodes, arrows)
-    place: dict[str, tuple[float, float, float]] = {}  # id → left, top, width
+    columns, routes = _layers(nodes, arrows)
+    place: dict[str, Box] = {}
     left, bottom = float(PAD), 0.0
-    for layer in layers:
-        width = max(CHAR * max(len(n.title), len(n.below)) + 24 for n in layer)
-        for at, node in enumerate(layer):
-            top = PAD + 28 + at * (ROW + GAP_Y)
-            place[node.id] = (left, top, width)
-            bottom = max(bottom, top + ROW)
+    for column in columns:
+        width = max(CHAR * max(len(n.title), len(n.below)) + 24 for n in column)
+        top = PAD + 28.0
+        for node in column:
+            height = LANE if node.kind == "lane" else ROW
+            place[node.id] = Box(left, top, width, height)
+            bottom = max(bottom, top + height)
+            top += height + GAP_Y
         left += width + GAP_X
-    body = "\n".join([*_paths(arrows, place), *_boxes(nodes, place)])
+    body = "\n".join([*_paths(arrows, routes, place), *_boxes(nodes, place)])
     w, h = round(left - GAP_X + PAD), round(bottom + PAD)
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img">
 <title>{escape(plan.flow)}</title>
@@ -111,51 +128,68 @@ def svg(plan: Plan) -> str:
 """
 
 
-def _layers(nodes: list[Node], arrows: list[Arrow]) -> list[list[Node]]:
-    """Boxes in columns: each one right of all it reads; ends stand in the last columns they can, in the order that
-    keeps them beside what they read, so that few arrows cross."""
-    depth = {node.id: 0 for node in nodes}
+def _layers(nodes: list[Node], arrows: list[Arrow]) -> tuple[list[list[Node]], dict[Arrow, list[str]]]:
+    """Boxes in columns, each right of all it reads, sinks in the last; and the boxes and lanes each arrow goes by.
+
+    An arrow that spans columns has a lane in each of those between, so that it passes beside their boxes. Columns are
+    ordered by where their arrows come from, so that few of them cross.
+    """
+    depth: dict[str, int] = {}
     for node in nodes:  # each stands after what it reads
         depth[node.id] = max((depth[a.start] + 1 for a in arrows if a.end == node.id), default=0)
     last = max(depth.values())
-    starts = {a.start for a in arrows}
     columns: list[list[Node]] = [[] for _ in range(last + 1)]
     for node in nodes:
-        ends = node.id not in starts and node.kind in ("kafka", "quarantine")
-        columns[last if ends else depth[node.id]].append(node)
-    rank = {node.id: float(at) for column in columns for at, node in enumerate(column)}
-
-    def height(node: Node) -> float:
-        above = [rank[a.start] + (0.5 if a.label else 0) for a in arrows if a.end == node.id]
-        return sum(above) / len(above) if above else 0.0
-
-    for column in columns[1:]:
-        column.sort(key=height)
-        rank |= {node.id: float(at) for at, node in enumerate(column)}
-    return columns
-
-
-def _paths(arrows: list[Arrow], place: dict[str, tuple[float, float, float]]) -> Iterator[str]:
-    """Arrows leave and arrive spread over a box's side; those that pass over a column run below its boxes' middle."""
-    for start_end in arrows:
-        out = [a for a in arrows if a.start == start_end.start]
-        into = [a for a in arrows if a.end == start_end.end]
-        x0, y0, w0 = place[start_end.start]
-        x1, y1, _ = place[start_end.end]
-        x0 += w0
-        y0 += ROW * (out.index(start_end) + 1) / (len(out) + 1)
-        y1 += ROW * (into.index(start_end) + 1) / (len(into) + 1)
-        bend = GAP_X / 2
-        yield (f'<path d="M{x0:.0f} {y0:.0f} C{x0 + bend:.0f} {y0:.0f} {x1 - bend:.0f} {y1:.0f} {x1:.0f} {y1:.0f}" '
-               f'fill="none" stroke="#64748b" marker-end="url(#tip)"/>')
-        if start_end.label:
-            yield (f'<text x="{x0 + 6:.0f}" y="{y0 - 4:.0f}" font-size="10" fill="#475569" paint-order="stroke" '
-                   f'stroke="#ffffff" stroke-width="3">{escape(start_end.label)}</text>')
+        depth[node.id] = last if node.kind in ("kafka", "quarantine") else depth[node.id]
+        columns[depth[node.id]].append(node)
+    routes: dict[Arrow, list[str]] = {}
+    for at, arrow in enumerate(arrows):
+        between = range(depth[arrow.start] + 1, depth[arrow.end])
+        lanes = [Node(f"lane{at}.{column}", "lane", "", "") for column in between]
+        for lane, column in zip(lanes, between, strict=True):
+            columns[column].append(lane)
+        routes[arrow] = [arrow.start, *(lane.id for lane in lanes), arrow.end]
+    rank: dict[str, float] = {}
+    before: dict[str, list[tuple[str, float]]] = {}
+    for arrow, route in routes.items():
+        for one, next_one in pairwise(route):  # labelled arrows leave below the main one
+            before.setdefault(next_one, []).append((one, 0.3 if arrow.label and one == arrow.start else 0.0))
+    for column_nodes in columns:
+        column_nodes.sort(key=lambda n: mean([rank[b] + down for b, down in before.get(n.id, [])] or [0.0]))
+        rank |= {node.id: float(at) for at, node in enumerate(column_nodes)}
+    return columns, routes
 
 
-def _boxes(nodes: list[Node], place: dict[str, tuple[float, float, float]]) -> Iterator[str]:
+def _paths(arrows: list[Arrow], routes: dict[Arrow, list[str]], place: dict[str, Box]) -> Iterator[str]:
+    """Arrows leave and arrive spread over a box's side, in the order of their other ends."""
+    def port(arrow: Arrow, box: str, beside: list[tuple[float, Arrow]]) -> float:
+        order = [a for _, a in sorted(beside, key=lambda pair: pair[0])]
+        return place[box].top + place[box].height * (order.index(arrow) + 1) / (len(order) + 1)
+
+    for arrow in arrows:
+        route = routes[arrow]
+        leaving = [(place[routes[a][1]].top, a) for a in arrows if a.start == arrow.start]
+        arriving = [(place[routes[a][-2]].top, a) for a in arrows if a.end == arrow.end]
+        x, y = place[arrow.start].right, port(arrow, arrow.start, leaving)
+        d = [f"M{x:.0f} {y:.0f}"]
+        label = None
+        for stop in route[1:]:
+            box = place[stop]
+            to = port(arrow, stop, arriving) if stop == arrow.end else box.top + box.height / 2
+            d.append(f"C{x + GAP_X / 2:.0f} {y:.0f} {box.left - GAP_X / 2:.0f} {to:.0f} {box.left:.0f} {to:.0f}")
+            label = label or ((x + box.left) / 2 + 6, y + (to - y) * 0.65 + 3)  # past the bend: arrows have parted
+            x, y = box.right, to
+            if stop != arrow.end:
+                d.append(f"H{x:.0f}")
+        yield f'<path d="{" ".join(d)}" fill="none" stroke="#64748b" marker-end="url(#tip)"/>'
+        if arrow.label and label:
+            yield (f'<text x="{label[0]:.0f}" y="{label[1]:.0f}" font-size="10" fill="#475569" text-anchor="middle" '
+                   f'paint-order="stroke" stroke="#ffffff" stroke-width="4">{escape(arrow.label)}</text>')
+
+
+def _boxes(nodes: list[Node], place: dict[str, Box]) -> Iterator[str]:
     for node in nodes:
-        x, y, w = place[node.id]
+        x, y, w = place[node.id].left, place[node.id].top, place[node.id].width
         dash = ' stroke-dasharray="4 3"' if node.kind == "dropped" else ""
         yield (f'<rect x="{x:.0f}" y="{y:.0f}" width="{w:.0f}" height="{ROW}" rx="6" fill="{FILL[node.kind]}" '
                f'stroke="{STROKE[node.kind]}"{dash}/>')

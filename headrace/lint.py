@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from headrace import catalog, codec, contracts, flow, marked
+from headrace import codec, contracts, flow
 from headrace import plan as planning
 from headrace.errors import ConfigError, Finding, UserError
-from headrace.marked import nearest
 
 SUITE = ".expectations.json"
-DEFAULT = ("flows/*.yaml", "flows/*.yml", "schemas/**/*.avsc", f"schemas/**/*{SUITE}", "connectors/*.json")
+DEFAULT = ("flows/*.yaml", "flows/*.yml", "schemas/**/*.avsc", f"schemas/**/*{SUITE}", "connectors/*.json",
+           "connectors/*.properties")
 
 
 def files(paths: Sequence[Path], project: Path) -> list[Path]:
@@ -67,7 +67,7 @@ def _linter(path: Path) -> Callable[[Path, Path], list[Finding]] | None:
         return _schema
     if name.endswith(SUITE):
         return _suite
-    return _connector if name.endswith(".json") else None
+    return _connector if name.endswith((".json", ".properties")) else None
 
 
 def _schema(path: Path, project: Path) -> list[Finding]:
@@ -99,32 +99,11 @@ def _suite(path: Path, project: Path) -> list[Finding]:
 
 
 def _connector(path: Path, project: Path) -> list[Finding]:
-    """That it is Kafka Connect's format: a flat object of text with a name, or `{name, config}`."""
-    problem = _json_problem(path)
-    if problem:
-        return [problem]
-    source = marked.Marked(str(path), json.loads(path.read_text()), _lines(path))
-    written: Any = source.data
-    if not isinstance(written, dict):
-        return [source.finding((), "must be an object of Kafka Connect's format")]
-    at: marked.Place = ()
-    out = []
-    if isinstance(written.get("config"), dict):
-        inner = written["config"].get("name", written.get("name"))
-        if inner != written.get("name"):
-            out.append(source.finding(("config", "name"), f"the name in `config` is “{inner}”, outside it "
-                                      f"“{written.get('name')}”"))
-        written, at = {"name": written.get("name"), **written["config"]}, ("config",)
-    out += [source.finding(at, f"“{key}” is missing") for key in ("name", "connector.class") if not written.get(key)]
-    out += [source.finding((*at, key), f"“{key}” must be text: Kafka Connect's values all are")
-            for key, value in written.items() if not isinstance(value, str)]
-    kind = written.get("connector.class")
-    if isinstance(kind, str) and "." not in kind:  # a Java class goes to a real Kafka Connect
-        there = catalog.names("connectors", project)
-        if kind not in there:
-            message = f"there is no connector “{kind}”{nearest(kind, there)}"
-            out.append(source.finding((*at, "connector.class"), message))
-    return out
+    """That it is Kafka Connect's format, and ours can run it; a Java class is for a Connect cluster to judge."""
+    from headrace.connect import config
+
+    _, findings = config.examine(path, project)
+    return [replace(f, severity="info") if "is a Java class" in f.message else f for f in findings]
 
 
 def _json_problem(path: Path) -> Finding | None:
@@ -135,11 +114,3 @@ def _json_problem(path: Path) -> Finding | None:
     except (OSError, UnicodeDecodeError) as error:
         return Finding(str(path), 0, f"cannot be read: {error}")
     return None
-
-
-def _lines(path: Path) -> dict[marked.Place, int]:
-    """The lines of a JSON file's nodes, where it is YAML too; JSON indented by tabs is not."""
-    try:
-        return dict(marked.read(path).lines)
-    except ConfigError:
-        return {}

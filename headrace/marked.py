@@ -43,12 +43,17 @@ class Marked:
         return Finding(self.file, self.line(*place), message, severity)
 
 
+def closest(word: str, known: Iterable[str]) -> str | None:
+    """The known name that was probably meant."""
+    return next(iter(difflib.get_close_matches(word, sorted(set(known)), n=1, cutoff=0.6)), None)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """“; did you mean x?”, “; there are a, b, c”, or nothing when nothing is known."""
     names = sorted(set(known))
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    close = closest(word, names)
     if close:
-        return f"; did you mean “{close[0]}”?"
+        return f"; did you mean “{close}”?"
     shown = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
     return f"; there is {shown}" if len(names) == 1 else f"; there are {shown}" if names else ""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from headrace.batch import Batch, Frames, Message, Meta, Outgoing, Rejects
+from headrace.batch import Batch, Frames, Message, Meta, Outgoing, Rejects, Span
 from headrace.codec import AvroSchema, Decoder
 from headrace.connectors.kafka import KafkaSink, sink_for
 from headrace.connectors.quarantine import QuarantineSink, join
@@ -26,6 +26,8 @@ class Outputs:
     """What one batch of source records became."""
 
     records_in: int
+    spans: list[Span] = field(default_factory=list)
+    """What it read: one span a partition."""
     sinks: dict[str, Outgoing] = field(default_factory=dict)
     counts: Counts = field(default_factory=dict)
     """(step, metric, label) → n, e.g. ("check", "expectation", "tailnum_not_null") → 12."""
@@ -84,9 +86,9 @@ class Pipeline:
             step.processor.revoked(partitions)
 
     def run(self, messages: Sequence[Message]) -> Outputs:
-        """Every record of `messages`, which are of one topic and in order within each partition."""
-        out = self._outputs = Outputs(len(messages))
-        frames = Frames(messages)
+        """Every record of `messages`, which are of the source's topic and in order within each partition."""
+        frames = Frames(messages, self.plan.source.config.topic)
+        out = self._outputs = Outputs(len(messages), frames.spans())
         with self.timed("decode"):
             batch, rejects = self._decode(frames, out)
         at: dict[Edge, Batch] = {Edge(SOURCE, "success"): batch}

@@ -15,25 +15,19 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
-from headrace import catalog, codec, flow
+from headrace import catalog, codec, flow, rules
 from headrace.codec import AvroSchema
 from headrace.config import Config
 from headrace.connector import KafkaSinkConfig, KafkaSourceConfig, QuarantineConfig, TopicConfig
 from headrace.errors import ConfigError, Finding, UserError
 from headrace.flow import SOURCE, FlowSpec, SinkSpec
-from headrace.marked import Place, nearest
+from headrace.marked import Place, closest, nearest
 from headrace.processor import Processor
 from headrace.resources import content
 from headrace.settings import find_project
 from headrace.topics import TopicPlan
 
 SINKS: Mapping[str, type[TopicConfig]] = {"kafka": KafkaSinkConfig, "quarantine": QuarantineConfig}
-RAW = "bytes"
-"""In a flow's tests: `{bytes: <hex>}` is a payload as it is on the wire."""
-REASONS = "reasons"
-"""In a flow's tests: the ids of the reasons a record was held back for, beside its fields."""
-KEY_KINDS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary, pa.types.is_integer,
-             pa.types.is_decimal, pa.types.is_binary)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -152,13 +146,18 @@ def examine(spec: FlowSpec, project: Path) -> tuple[Plan | None, list[Finding]]:
     sinks = check.sinks(source)
     rejects = check.rejects()
     check.connected()
-    check.training(steps)
-    check.tests(source, sinks)
+    for step in rules.untaught(steps):
+        check.found(("steps", step), f"{step} asks for training on rows that no suite has passed: put a `validate` "
+                    "step above it, and read its success output")
+    for place, message in rules.tests(spec, source, sinks):
+        check.found(place, message)
     if not spec.owner:
         check.found((), "the flow names no `owner`: whom to ask when it stands still", "warning")
     findings = sorted(set(check.findings))
     if source is None or any(f.severity == "error" for f in findings) or spec.broken:
         return None, findings
+    assert len(steps) == len(spec.steps), "a step without a plan has a finding"
+    assert len(sinks) == len(spec.sinks), "a sink without a plan has a finding"
     made = Plan(
         flow=spec.flow, owner=spec.owner, path=spec.path, project=project, source=source, steps=tuple(steps),
         sinks=tuple(sinks), rejects=rejects, topics=tuple(_topics(source, sinks)),
@@ -199,6 +198,7 @@ class _Check:
         self.built: dict[str, Processor] = {}
         self.taken: dict[Edge, str] = {}
         self.dropped: list[Edge] = []
+        self.meant: set[str | None] = set()  # steps that a wrong reference was probably to
 
     def found(self, place: Place, message: str, severity: str = "error") -> None:
         self.findings.append(self.spec.finding(place, message, severity))
@@ -214,7 +214,10 @@ class _Check:
                        "records there from elsewhere")
             return None
         config = self.config(KafkaSourceConfig, self.spec.source.config, place)
-        if config is None:
+        if config is None:  # its records' shape may be known all the same, and with it what becomes of them
+            name = self.spec.source.config.get("schema")
+            shape = self.schema(name, (*place, "schema")) if isinstance(name, str) else None
+            self.outputs[SOURCE] = {ROWS.relationship: shape.arrow} if shape else None
             return None
         if not flow.TOPIC.fullmatch(config.topic):
             self.found((*place, "topic"), f"“{config.topic}” {flow.TOPIC_RULE}")
@@ -245,7 +248,6 @@ class _Check:
 
     def wire(self) -> None:
         """What each step reads, by name; processors are built on the way, since each names its own main output."""
-        previous = SOURCE
         for name, step in self.spec.steps.items():
             place: Place = ("steps", name)
             try:
@@ -260,8 +262,12 @@ class _Check:
                         self.built[name] = kind(config, project=self.project)
                 except UserError as error:
                     self.found(place, str(error))
-            self.reads[name] = self.edge(step.reads or previous, (*place, "from"))
+        previous = SOURCE
+        for name, step in self.spec.steps.items():  # only now, since a step may read a later one
+            self.reads[name] = edge = self.edge(step.reads or previous, ("steps", name, "from"))
             previous = name
+            if edge is not None:
+                self.taken.setdefault(edge, name)
 
     def edge(self, written: str, place: Place) -> Edge | None:
         """`step` or `step.relationship` as an edge, if there is such a step."""
@@ -272,7 +278,9 @@ class _Check:
                 return None
             return Edge(SOURCE, relationship or ROWS.relationship)
         if step not in self.outputs:
-            self.found(place, f"there is no step “{step}”{nearest(step, [*self.spec.steps, SOURCE])}")
+            known = [*self.spec.steps, SOURCE]
+            self.meant.add(closest(step, known))
+            self.found(place, f"there is no step “{step}”{nearest(step, known)}")
             return None
         if not relationship and step not in self.mains:
             return None
@@ -289,6 +297,7 @@ class _Check:
         if edge.relationship in outputs:
             return outputs[edge.relationship]
         there = [f"{edge.step}.{relationship}" for relationship in outputs]
+        self.meant.add(edge.step)
         self.found(place, f"“{edge.step}” has no output “{edge.relationship}”{nearest(str(edge), there)}")
         return None
 
@@ -301,13 +310,11 @@ class _Check:
             first = min(ring, key=list(self.reads).index)
             self.found(("steps", first, "from"), f"these steps read each other in a ring: {' ← '.join(ring)}")
             return []
-        planned = (self.step(name) for name in sorted(names, key=names.index))
+        planned = (self.step(name) for name in names)
         return [step for step in planned if step]
 
     def step(self, name: str) -> StepPlan | None:
         edge = self.reads[name]
-        if edge is not None:
-            self.taken.setdefault(edge, name)
         rows = self.rows(edge, ("steps", name, "from"))
         processor = self.built.get(name)
         if edge is None or rows is None or processor is None:
@@ -368,14 +375,14 @@ class _Check:
         rows = shapes[0]
         for edge, shape in zip(inputs[1:], shapes[1:], strict=True):
             if not shape.equals(rows):
-                said = _difference(rows, shape)
+                said = rules.difference(rows, shape)
                 self.found((*place, "from"), f"{inputs[0]} and {edge} have different columns: {said}")
                 return None
-        if config.key is not None:
-            self.key(config.key, rows, (*place, "kafka", "key"))
+        if config.key is not None and (problem := rules.key(config.key, rows)):
+            self.found((*place, "kafka", "key"), problem)
         if config.schema_name is None:
             try:
-                return SinkPlan(name, "kafka", config, inputs, codec.from_arrow(rows, name=_avro_name(name)), rows)
+                return SinkPlan(name, "kafka", config, inputs, codec.from_arrow(rows, name=rules.avro_name(name)), rows)
             except UserError as error:
                 self.found(place, f"no schema can be made of its rows: {error}")
                 return None
@@ -386,14 +393,6 @@ class _Check:
         for problem in problems:
             self.found(place, f"its rows do not fit {config.schema_name}: {problem}")
         return None if problems else SinkPlan(name, "kafka", config, inputs, schema, rows)
-
-    def key(self, column: str, rows: pa.Schema, place: Place) -> None:
-        if column not in rows.names:
-            self.found(place, f"the key “{column}” is no column of the rows{nearest(column, rows.names)}")
-            return
-        held = rows.field(column).type
-        if not any(is_kind(held) for is_kind in KEY_KINDS):
-            self.found(place, f"the key “{column}” is {held}: a key is text, bytes or a whole or decimal number")
 
     # the whole
 
@@ -430,60 +429,7 @@ class _Check:
         for step, outputs in self.outputs.items():
             for relationship in outputs or ():
                 edge = Edge(step, relationship)
-                if edge in self.taken or edge in self.dropped or self.spec.broken:
+                if edge in self.taken or edge in self.dropped or step in self.meant or self.spec.broken:
                     continue
                 place: Place = ("source",) if step == SOURCE else ("steps", step)
                 self.found(place, f"{edge} goes nowhere: give it to a step or a sink, or say `drop: [{edge}]`")
-
-    def training(self, steps: list[StepPlan]) -> None:
-        """Bad data never triggers training on itself: what asks for it reads rows that a suite has passed."""
-        by_name = {s.name: s for s in steps}
-        for step in steps:
-            if not getattr(step.processor, "needs_validated", False):
-                continue
-            passed, edge = False, step.input
-            while (above := by_name.get(edge.step)) is not None:
-                if above.kind == "validate" and edge.relationship != above.processor.main:
-                    passed = False
-                    break
-                passed = passed or above.kind == "validate"
-                edge = above.input
-            if not passed:
-                self.found(("steps", step.name), f"{step.name} asks for training on rows that no suite has passed: put "
-                           "a `validate` step above it, and read its success output")
-
-    def tests(self, source: SourcePlan | None, sinks: list[SinkPlan]) -> None:
-        """That the flow's own tests speak of fields and sinks there are; whether they pass is `headrace test`'s."""
-        if source is None:
-            return
-        given = source.schema.arrow.names
-        held = {s.name: [*given, REASONS] if s.schema is None else s.schema.arrow.names for s in sinks}
-        for at, test in enumerate(self.spec.tests):
-            for n, record in enumerate(test.given):
-                if record is not None and set(record) != {RAW}:
-                    self.fields(record, given, ("tests", at, "given", n), "the source's records")
-            for name, wanted in test.expect.items():
-                place: Place = ("tests", at, "expect", name)
-                if name not in self.spec.sinks and name not in self.spec.broken:
-                    self.found(place, f"there is no sink “{name}”{nearest(name, self.spec.sinks)}")
-                for n, record in enumerate(wanted if isinstance(wanted, list) and name in held else ()):
-                    self.fields(record, held[name], (*place, n), f"the records of {name}")
-
-    def fields(self, record: Mapping[str, Any], known: list[str], place: Place, of: str) -> None:
-        for name in record:
-            if name not in known:
-                self.found((*place, name), f"“{name}” is no field of {of}{nearest(name, known)}")
-
-
-def _difference(one: pa.Schema, other: pa.Schema) -> str:
-    """The columns in which two shapes differ."""
-    left, right = ({f.name: str(f.type) for f in s} for s in (one, other))
-    names = [n for n in dict.fromkeys([*left, *right]) if left.get(n) != right.get(n)]
-    said = [f"{n} ({left.get(n, 'absent')}, {right.get(n, 'absent')})" for n in names[:5]]
-    return ", ".join(said) or "the same names and types in another order, or other nullability"
-
-
-def _avro_name(topic: str) -> str:
-    """A topic's name as the full name of an Avro record."""
-    parts = ["".join(c if c.isalnum() else "_" for c in part) for part in topic.split(".") if part]
-    return ".".join(part if part[0].isalpha() or part[0] == "_" else f"_{part}" for part in parts)

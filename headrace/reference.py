@@ -18,14 +18,20 @@ SINKS: dict[str, type[BaseModel]] = {"kafka": KafkaSinkConfig, "quarantine": Qua
 
 
 def processor(name: str, project: Path) -> dict[str, Any]:
-    """A processor: `{"name", "summary", "main", "fields": [{"name", "type", "default", "required", "description"}]}`.
+    """A processor: `{"name", "summary", "main", "fields": [{"name", "type", …}]}`.
 
     Raises UserError when there is none of that name.
     """
     found = catalog.processor(name, project)
-    text = inspect.getdoc(found) or inspect.getdoc(inspect.getmodule(found)) or ""
-    return {"name": name, "summary": text.partition("\n\n")[0].replace("\n", " "), "main": found.main,
-            "fields": fields(found.Config)}
+    module = inspect.getmodule(found)
+    does = _first(inspect.getdoc(module)) if module else ""
+    return {"name": name, "summary": does.removeprefix("`").removeprefix(name).lstrip("`: ") or _first(found.__doc__),
+            "outputs": _first(found.__doc__), "main": found.main, "fields": fields(found.Config)}
+
+
+def _first(text: str | None) -> str:
+    """The first paragraph of a docstring, on one line."""
+    return " ".join(inspect.cleandoc(text or "").partition("\n\n")[0].split())
 
 
 def fields(model: type[BaseModel]) -> list[dict[str, Any]]:
@@ -36,6 +42,10 @@ def fields(model: type[BaseModel]) -> list[dict[str, Any]]:
         default = None if field.is_required() else field.get_default(call_default_factory=True, validated_data={})
         out.append({"name": field.alias or name, "type": _type_name(kind), "required": field.is_required(),
                     "default": default, "description": field.description or ""})
+    if model.model_config.get("extra") == "allow":  # names of the user's own, e.g. derive's columns
+        of = model.__annotations__.get("__pydantic_extra__", "dict[str, str]").removesuffix("]").rpartition(", ")[2]
+        out.append({"name": "<name>", "type": of, "required": False, "default": None,
+                    "description": _first(model.__doc__)})
     return out
 
 
@@ -68,7 +78,7 @@ def _one_of(spec: type[BaseModel], kinds: dict[str, type[BaseModel]], of: dict[A
     """An object with one component's name as a key, and `from` where it reads."""
     properties: dict[str, Any] = {}
     for kind, model in kinds.items():
-        text = (inspect.getdoc(model) or "").partition("\n")[0]
+        text = _first(model.__doc__)
         optional = not any(field.is_required() for field in model.model_fields.values())
         body = {"anyOf": [of[model], {"type": "null"}]} if optional else of[model]
         properties[kind] = {**body, "description": text}

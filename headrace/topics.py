@@ -91,6 +91,7 @@ def message_bytes_max(settings: Settings, topics: Iterable[str]) -> dict[str, in
     if not resources:
         return {}
     found = {}
-    for resource, future in admin(settings).describe_configs(resources, request_timeout=CONNECT_TIMEOUT_S).items():
+    client = admin(settings)  # kept: its answers are lost with it
+    for resource, future in client.describe_configs(resources, request_timeout=CONNECT_TIMEOUT_S).items():
         found[resource.name] = int(future.result(timeout=CONNECT_TIMEOUT_S)["max.message.bytes"].value)
     return found

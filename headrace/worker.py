@@ -44,7 +44,6 @@ class InHand:
 
     outputs: Outputs
     polled: Polled
-    spans: list[Span]
     nonce: str
     newest_ms: int
 
@@ -175,7 +174,7 @@ class Worker:
             else:
                 self.observer.aborted()
                 self.state.drop()
-                self._rewind([*(following.spans if following else ()), *hand.spans])
+                self._rewind([*(following.outputs.spans if following else ()), *hand.outputs.spans])
                 hand = None
 
     def _poll(self) -> Polled | None:
@@ -191,7 +190,6 @@ class Worker:
 
     def _process(self, polled: Polled) -> InHand | None:
         """Run a batch through the pipeline. None: the environment is not ready, and it will be read again."""
-        spans = Frames(polled.messages).spans()
         self._pace.first_s = self._pace.first_s or time.perf_counter()
         try:
             outputs = self.pipeline.run(polled.messages)
@@ -199,11 +197,11 @@ class Worker:
             log.warning("waiting", extra={"flow": self.plan.flow, "reason": str(error),
                                           "retry_after_s": error.retry_after_s})
             self.state.undo()
-            self._rewind(spans)
+            self._rewind(Frames(polled.messages).spans())
             time.sleep(min(error.retry_after_s, WAIT_S_MAX))  # well within max.poll.interval.ms
             return None
         self._nonces += 1
-        return InHand(outputs, polled, spans, f"{self._run}{self._nonces:x}", polled.messages[-1].timestamp()[1])
+        return InHand(outputs, polled, f"{self._run}{self._nonces:x}", polled.messages[-1].timestamp()[1])
 
     def _rewind(self, spans: Sequence[Span]) -> None:
         """Read these again; a partition named twice from its earlier span."""
@@ -218,7 +216,7 @@ class Worker:
     def _write(self, hand: InHand, committer: ThreadPoolExecutor) -> Future[bool]:
         """Offsets to commit: the span's end + 1, or the end of the partition where that lies further (markers)."""
         ends = {(s.topic, s.partition): max(s.offset_last + 1, hand.polled.ends.get((s.topic, s.partition), 0))
-                for s in hand.spans}
+                for s in hand.outputs.spans}
         return self._submit(committer, list(hand.outputs.sinks.values()), ends, hand.polled.group, hand.nonce)
 
     def _submit(self, committer: ThreadPoolExecutor, outputs: Sequence[Outgoing], ends: Mapping[Partition, int],
@@ -240,18 +238,18 @@ class Worker:
 
     def _committed(self, hand: InHand) -> None:
         self.state.commit()
-        for span in hand.spans:
+        out = hand.outputs
+        for span in out.spans:
             at = (span.topic, span.partition)
             self._done[at] = max(span.offset_last + 1, hand.polled.ends.get(at, 0))
             self._eof.pop(at, None)
         self._newest_ms = hand.newest_ms
-        out = hand.outputs
         self._pace.records += out.records_in
         self._pace.last_s = time.perf_counter()
         self.observer.committed(out.records_in, {name: len(sent) for name, sent in out.sinks.items()}, out.counts)
         self._quiet_since = time.monotonic()
         self._gauge()
-        log.debug("committed", extra={"flow": self.plan.flow, "spans": [str(s) for s in hand.spans],
+        log.debug("committed", extra={"flow": self.plan.flow, "spans": [str(s) for s in out.spans],
                                       "counts": {".".join(at): n for at, n in out.counts.items()}})
 
     # ── between batches ──────────────────────────────────────────────────────────────────────────────────────────

@@ -15,8 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from headrace.settings import Settings
+
+hypothesis_settings.register_profile("headrace", deadline=None, database=None)  # no test asserts a time
+hypothesis_settings.load_profile("headrace")
 
 TOPIC_TIMEOUT_S = 30
 

@@ -116,7 +116,7 @@ def processors(name: str = typer.Argument(None, help="One of them, in full."), a
         for one in found:
             dump(one)
     elif name:
-        typer.echo(f"{name}: {found[0]['summary']}\n")
+        typer.echo(f"{name}: {found[0]['summary']}\n{found[0]['outputs']}\n")
         table("settings", ["name", "type", "default", "meaning"], [
             [f["name"], f["type"], "required" if f["required"] else _default(f["default"]), f["description"]]
             for f in found[0]["fields"]])

@@ -34,11 +34,24 @@ def register(app: typer.Typer) -> None:
         logs.set_up(log)
         here = settings.load()
         paths = [_flow_file(given, here.project) for given in flows]
+        if slot is not None:
+            _die_with_parent()
         if len(paths) * workers == 1 or slot is not None:
             with claim(here.state, paths[0].stem, instance) as name:
                 _one(paths[0], here, name, slot or 0, drain, http, http_host, group, batch)
             return
         _many(paths, here, workers, instance, drain, http, http_host, group, batch, log)
+
+
+def _die_with_parent() -> None:
+    """A worker never outlives the parent that watches it, however that one ends (Linux; elsewhere it does nothing)."""
+    import ctypes
+    import signal
+    import sys
+
+    if sys.platform == "linux":
+        PR_SET_PDEATHSIG = 1
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _flow_file(given: Path, project: Path) -> Path:

@@ -1,9 +1,9 @@
 """Plans that read records: a writer's schema resolved against the reader's, once, into passes over columns.
 
-`compile_read(writer, reader)` gives a function from (payloads, positions, rows) to (Arrow array, positions after).
-With `reader` None the bytes are passed over. Resolution is that of the Avro specification: fields by name or the reader's
-alias, defaults for what the writer lacks, promotions, enum defaults; what cannot be resolved raises `Incompatible`, and
-inside a union it condemns only the records that carry that branch.
+`Compiler().read(writer, reader)` gives a function from (payloads, positions, rows) to (Arrow array, positions after).
+With `reader` None the bytes are passed over. Resolution is that of the Avro specification: fields by name or by the
+reader's alias, defaults for what the writer lacks, promotions, enum defaults. What cannot be resolved raises
+`Incompatible`; inside a union it condemns only the records that carry that branch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.codec.build import builder
-from headrace.codec.types import MISSING, Type, default_array
+from headrace.codec.types import MISSING, Field, Type, default_array
 from headrace.codec.wire import (
     BLOCK,
     BRANCH,
@@ -35,6 +35,7 @@ from headrace.codec.wire import (
 Read = Callable[[Payloads, I64, Rows], tuple[pa.Array | None, I64]]
 
 EMPTY_ITEMS_MAX = 1000
+ALIAS = "an alias in the reader would make it so"
 PROMOTIONS = {"int": {"long", "float", "double"}, "long": {"float", "double"}, "float": {"double"},
               "string": {"bytes"}, "bytes": {"string"}}
 
@@ -84,7 +85,7 @@ class Compiler:
         if writer.kind == "fixed" and writer.size != reader.size:
             raise Incompatible(f"{where}: fixed of {writer.size} bytes, read as one of {reader.size}")
         if writer.kind == "fixed" and not same_name(writer, reader):
-            raise Incompatible(f"{where}: fixed {writer.name} is not {reader.name}; an alias in the reader would make it so")
+            raise Incompatible(f"{where}: fixed {writer.name} is not {reader.name}; {ALIAS}")
         if writer.logical == reader.logical == "decimal" and writer.scale != reader.scale:
             raise Incompatible(f"{where}: decimal of scale {writer.scale}, read with scale {reader.scale}")
 
@@ -92,8 +93,7 @@ class Compiler:
         if reader is None:
             return lambda p, at, row: (None, read_varint(p, at, row)[1])
         if not same_name(writer, reader):
-            raise Incompatible(f"{path or 'the value'}: enum {writer.name} is not {reader.name}; "
-                               "an alias in the reader would make it so")
+            raise Incompatible(f"{path or 'the value'}: enum {writer.name} is not {reader.name}; {ALIAS}")
         known = [s if s in reader.symbols else reader.default for s in writer.symbols]
         beyond = writer.default if writer.default in reader.symbols else None  # as the reference package reads it
         symbols = pa.array([*known, beyond], pa.string())
@@ -115,8 +115,7 @@ class Compiler:
             skips = [self.read(f.type, None) for f in writer.fields]
             return lambda p, at, row: (None, _chain(skips, p, at, row))
         if not same_name(writer, reader):
-            raise Incompatible(f"{path or 'the record'}: record {writer.name} is not {reader.name}; "
-                               "an alias in the reader would make it so")
+            raise Incompatible(f"{path or 'the record'}: record {writer.name} is not {reader.name}; {ALIAS}")
         slots = _slots(writer, reader)
         under = f"{path}." if path else ""
         steps = [(self.read(f.type, reader.fields[slot].type if slot is not None else None, f"{under}{f.name}"), slot)
@@ -161,7 +160,7 @@ class Compiler:
                 if count:
                     which = np.flatnonzero(here)
                     part, at[which] = inner(p, at[which], which if row is None else row[which])
-                    if part is not None and part.type != pa.null():
+                    if part is not None and writer.branches[i].kind != "null":
                         parts.append((which, part))
             return (None if arrow is None else merge(parts, len(at), arrow)), at
         return read
@@ -196,10 +195,11 @@ class Compiler:
         raise Incompatible(f"{path or 'the record'}: written as {writer.label}, read as {reader.label}")
 
     def collection(self, writer: Type, reader: Type | None, path: str) -> Read:
-        """Arrays, and maps as arrays of key and value: where the items begin is found first, then all are read at once."""
+        """Arrays, and maps as arrays of key and value: where items begin is found first, then all are read at once."""
         one = entry(writer)
         skip = self.read(one, None)
-        inner = None if reader is None else self.read(one, entry(reader), f"{path}{'[]' if writer.kind == 'array' else '{}'}")
+        inside = path + ("[]" if writer.kind == "array" else "{}")
+        inner = None if reader is None else self.read(one, entry(reader), inside)
         step = Step(least=least_bytes(one), fixed=fixed_bytes(one), varints=varint_count(one), skip=skip)
         arrow = None if reader is None else reader.arrow
 
@@ -213,6 +213,7 @@ class Compiler:
             items, _ = inner(p, start, rows[owner])
             offsets = np.zeros(len(at) + 1, np.int32)
             np.cumsum(np.bincount(owner, minlength=len(at)), out=offsets[1:])
+            assert items is not None
             assert arrow is not None
             if not pa.types.is_map(arrow):
                 return pa.ListArray.from_arrays(pa.array(offsets), items, type=arrow), after
@@ -269,7 +270,7 @@ def merge(parts: Sequence[tuple[npt.NDArray[np.int64], pa.Array]], n: int, arrow
     if not parts:
         return pa.nulls(n, arrow)
     where, absent, base = np.zeros(n, np.int64), np.ones(n, np.bool_), 0
-    for which, part in parts:
+    for which, _ in parts:
         where[which] = np.arange(base, base + len(which))
         absent[which] = False
         base += len(which)
@@ -289,8 +290,6 @@ class Step:
 
 def entry(type_: Type) -> Type:
     """The item of an array; of a map, a record of key and value, which is the same bytes."""
-    from headrace.codec.types import Field
-
     if type_.kind == "array":
         return type_.item
     return Type("record", fields=(Field("key", Type("string")), Field("value", type_.item)))
@@ -335,19 +334,20 @@ def find_items(p: Payloads, at: I64, rows: I64, step: Step, *, jump: bool) -> tu
     pass over it. A block of count 0 ends the collection.
     """
     n = len(at)
-    at = at.copy()
-    left = np.zeros(n, np.int64)
-    until = np.full(n, -1, np.int64)
+    at, left, until, seen = at.copy(), np.zeros(n, np.int64), np.full(n, -1, np.int64), np.zeros(n, np.int64)
     who = np.flatnonzero(p.fault[rows] == 0)
     owners: list[I64] = []
     starts: list[I64] = []
     while len(who):
         fresh = who[left[who] == 0]
         if len(fresh):
-            _open_blocks(p, at, rows, fresh, left, until, step, jump)
-            who = who[(left[who] != 0) & (p.fault[rows[who]] == 0)]
-            who, left[who] = who, np.maximum(left[who], 0)
-            continue
+            ended = _open_blocks(p, at, rows, fresh, (left, until, seen), step, jump)
+            left[ended] = -1
+            who = who[(left[who] >= 0) & (p.fault[rows[who]] == 0)]
+            if jump and len(who) and not left[who].all():
+                continue  # blocks that were jumped over are followed by another header
+        if not len(who):
+            break
         owner, start = _take(p, at, rows, who, left, step)
         owners.append(owner)
         starts.append(start)
@@ -357,3 +357,73 @@ def find_items(p: Payloads, at: I64, rows: I64, step: Step, *, jump: bool) -> tu
     owner, start = np.concatenate(owners), np.concatenate(starts)
     order = np.argsort(owner, kind="stable")
     return owner[order], start[order], at
+
+
+def _open_blocks(p: Payloads, at: I64, rows: I64, fresh: I64, state: tuple[I64, I64, I64], step: Step,
+                 jump: bool) -> I64:
+    """Read the block headers of the collections `fresh`; returns those that a count of 0 ends."""
+    left, until, seen = state
+    p.mark((until[fresh] >= 0) & (at[fresh] != until[fresh]), rows[fresh], BLOCK)
+    row = rows[fresh]
+    count, after = read_varint(p, at[fresh], row)
+    sized = np.flatnonzero(count < 0)
+    until[fresh] = -1
+    if len(sized):
+        size, after[sized] = read_varint(p, after[sized], row[sized])
+        room = p.end[row[sized]] - after[sized]
+        least = np.negative(count[sized]) * step.least if step.least else size
+        p.mark((size < 0) | (size > room), row[sized], LENGTH)
+        p.mark((size < least) | ((step.least == 0) & (size != 0)), row[sized], BLOCK)
+        until[fresh[sized]] = after[sized] + size
+        count = np.abs(count)
+    seen[fresh] += count
+    room = p.end[row] - after
+    if step.least:
+        over = (count < 0) | (count > room // step.least)
+        p.mark(over, row, LENGTH)
+    else:
+        over = (count < 0) | (seen[fresh] > EMPTY_ITEMS_MAX)
+        p.mark(over, row, EMPTY_ITEMS)
+    count[over] = 0
+    at[fresh], left[fresh] = after, count
+    if jump and len(sized):
+        good = sized[p.fault[row[sized]] == 0]
+        at[fresh[good]], left[fresh[good]] = until[fresh[good]], 0
+        until[fresh[good]] = -1
+        ended: I64 = fresh[(count == 0) & ~np.isin(np.arange(len(fresh)), good)]
+        return ended
+    none: I64 = fresh[count == 0]
+    return none
+
+
+def _take(p: Payloads, at: I64, rows: I64, who: I64, left: I64, step: Step) -> tuple[I64, I64]:
+    """The next item of each collection in `who`, or all that are left where arithmetic finds them."""
+    if step.fixed is None and not step.varints:
+        start = at[who]
+        _, at[who] = step.skip(p, start, rows[who])
+        left[who] -= 1
+        p.mark(at[who] > p.end[rows[who]], rows[who], LENGTH)
+        return who, start
+    count = left[who]
+    left[who] = 0
+    if step.fixed is not None:
+        owner, nth = _spread(who, count)
+        start = at[owner] + nth * step.fixed
+        at[who] += count * step.fixed
+        return owner, start
+    first = np.searchsorted(p.stops, at[who])
+    over = first + count * step.varints > len(p.stops)
+    if over.any():
+        p.mark(over, rows[who], LENGTH)
+        who, count, first = who[~over], count[~over], first[~over]
+    owner, nth = _spread(who, count)
+    before = np.repeat(first, count) + nth * step.varints - 1  # the stop byte of the item before
+    start = np.where(nth == 0, at[owner], p.stops[before] + 1)
+    at[who] = p.stops[first + count * step.varints - 1] + 1
+    return owner, start
+
+
+def _spread(who: I64, count: I64) -> tuple[I64, I64]:
+    """Each of `who` as often as its count says, and the number of each repetition."""
+    owner = np.repeat(who, count)
+    return owner, np.arange(len(owner)) - np.repeat(np.cumsum(count) - count, count)

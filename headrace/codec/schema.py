@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -57,7 +57,7 @@ class AvroSchema:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, of Avro's parsing canonical form: the same for schemas that read and write the same bytes."""
+        """SHA-256, in hex, of Avro's parsing canonical form: the same for schemas that write the same bytes."""
         bare = self.type if self.type.name else self.type.fields[0].type
         return hashlib.sha256(_canonical(bare, set()).encode()).hexdigest()
 
@@ -74,8 +74,11 @@ def load(path: Path) -> AvroSchema:
     return parse(text, where=str(path))
 
 
-def parse(text: str, *, where: str = "<schema>") -> AvroSchema:
-    """A schema from its JSON; `where` begins every message. Raises SchemaError with what, where in the schema and why."""
+def parse(text: str, *, where: str = "<schema>", known: Sequence[str] = ()) -> AvroSchema:
+    """A schema from its JSON; `where` begins every message, `known` are schemas whose named types it may refer to.
+
+    Raises SchemaError with what is wrong, where in the schema, and why.
+    """
     try:
         written = json.loads(text)
     except json.JSONDecodeError as error:
@@ -83,7 +86,10 @@ def parse(text: str, *, where: str = "<schema>") -> AvroSchema:
         if bare not in PLAIN:  # some registries keep the schema "string" without its quotes
             raise SchemaError(f"{where}: not JSON: {error.msg}, line {error.lineno} column {error.colno}") from error
         written = bare
-    root = _Reader(where).read(written, "", "")
+    reader = _Reader(where)
+    for other in known:
+        reader.read(json.loads(other), "", "")
+    root = reader.read(written, "", "")
     if root.kind != "record":
         root = Type("record", fields=(Field(VALUE, root),))
     return AvroSchema(json.dumps(_ordered(written), separators=(",", ":"), ensure_ascii=False), root)
@@ -233,9 +239,9 @@ class _Reader:
         """`type_` with its logical type, where that is valid; a decimal that is valid but too large is refused."""
         name = written.get("logicalType")
         if name == "decimal" and type_.kind in ("bytes", "fixed"):
-            precision, scale = written.get("precision"), written.get("scale", 0)
-            whole = all(isinstance(v, int) and not isinstance(v, bool) for v in (precision, scale))
-            if not whole or precision < 1 or not 0 <= scale <= precision:
+            digits = written.get("precision"), written.get("scale", 0)
+            precision, scale = (v if type(v) is int else -1 for v in digits)
+            if precision < 1 or not 0 <= scale <= precision:
                 return type_
             if type_.kind == "fixed" and (not type_.size or 10**precision > 1 << (8 * type_.size - 1)):
                 return type_  # more digits than the size can hold: not valid, says the specification

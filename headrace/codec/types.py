@@ -95,7 +95,8 @@ class Type:
                 some = self.some
                 if len(some) == 1:
                     return some[0].arrow
-                return pa.struct([pa.field(n, b.arrow) for n, b in zip(self.members, some, strict=True)]) if some else pa.null()
+                members = [pa.field(n, b.arrow) for n, b in zip(self.members, some, strict=True)]
+                return pa.struct(members) if some else pa.null()
         return PLAIN[self.kind]
 
     @property
@@ -124,7 +125,7 @@ class Type:
         """For messages."""
         if self.kind == "union":
             return "[" + ", ".join(b.label for b in self.branches) + "]"
-        kind = f"{self.kind}<{self.item.label}>" if self.items else f"{self.kind} {self.name}" if self.name else self.kind
+        kind = f"{self.kind}<{self.item.label}>" if self.items else f"{self.kind} {self.name}".rstrip()
         if self.logical == "decimal":
             return f"{kind} (decimal({self.precision},{self.scale}))"
         return f"{kind} ({self.logical})" if self.logical else kind
@@ -144,7 +145,7 @@ class Type:
 
 
 def value_of(type_: Type, default: Any) -> Any:
-    """A JSON default as the Python value that `pa.array([…], type_.arrow)` takes. Raises ValueError when it does not fit."""
+    """A JSON default as the Python value that `pa.array([…], type_.arrow)` takes. Raises ValueError when it is none."""
     kind = type_.kind
     if kind == "union":
         return _union_value(type_, default)

@@ -1,8 +1,8 @@
 """Reading Avro's bytes a column at a time: one numpy pass reads the same field of every record of a batch.
 
-The payloads of a batch lie one after another in one buffer. A pass takes the position of each record's next byte (`at`),
-and gives the values and the positions after them. Nothing here raises for bad bytes: the record is marked with a fault,
-its position stays inside the buffer, and the passes go on over what is garbage for that record alone.
+The payloads of a batch lie one after another in one buffer. A pass takes the position of each record's next byte
+(`at`), and gives the values and the positions after them. Nothing here raises for bad bytes: the record is marked with
+a fault, its position stays inside the buffer, and the passes go on over what is garbage for that record alone.
 
 Positions only grow, so a record that ends exactly where its payload ends was inside its own bytes all the time: one
 comparison at the end finds every truncated and every over-long payload.
@@ -23,7 +23,7 @@ Bool = npt.NDArray[np.bool_]
 Rows = I64 | None
 """Which record each position belongs to; None: position i belongs to record i."""
 
-PAD = 16
+PAD = 32
 """Zero bytes after the last payload, so that a whole word can be read at any position."""
 
 FAULTS = {
@@ -50,8 +50,21 @@ _GROUPS = tuple((np.uint64(low), np.uint64(high), np.uint64(shift)) for low, hig
 _SMALL = np.array([(z >> 1) ^ -(z & 1) for z in range(256)], np.int64)
 
 
-class Payloads:
-    """The bytes of a batch: `buf` (padded by PAD), the end of each record, and the fault of each, 0 for none."""
+class Verdicts:
+    """The first fault found in each record of a batch; 0 for none."""
+
+    def __init__(self, n: int) -> None:
+        self.fault = np.zeros(n, np.uint16)
+
+    def mark(self, which: npt.NDArray[Any], row: Rows, fault: int) -> None:
+        """Records at `which` (a mask or positions into the pass) have this fault, unless they have one already."""
+        rows = (np.flatnonzero(which) if which.dtype == np.bool_ else which) if row is None else row[which]
+        rows = rows[self.fault[rows] == 0]
+        self.fault[rows] = fault
+
+
+class Payloads(Verdicts):
+    """The bytes of a batch: `buf` (padded by PAD), the end of each record, and the fault of each."""
 
     def __init__(self, data: pa.Buffer, limit: int, end: I64) -> None:
         """`data` has at least PAD bytes after `limit`, the end of the last payload."""
@@ -59,8 +72,9 @@ class Payloads:
         self.data = data
         self.buf: npt.NDArray[np.uint8] = np.frombuffer(data, np.uint8)
         self.limit = limit
+        self.beyond = limit + 1
         self.end = end
-        self.fault = np.zeros(len(end), np.uint8)
+        super().__init__(len(end))
 
     def window(self, kind: str) -> npt.NDArray[Any]:
         """A view in which element i is the `kind` ("<u8", "<f4", …) that begins at byte i."""
@@ -76,18 +90,12 @@ class Payloads:
         """The positions of bytes below 128, which end every varint."""
         return np.flatnonzero(self.buf[:self.limit] < 128)
 
-    def mark(self, which: npt.NDArray[Any], row: Rows, fault: int) -> None:
-        """Records at `which` (a mask or positions into the pass) have this fault, unless they have one already."""
-        rows = (np.flatnonzero(which) if which.dtype == np.bool_ else which) if row is None else row[which]
-        rows = rows[self.fault[rows] == 0]
-        self.fault[rows] = fault
-
     def ends(self, row: Rows) -> I64:
         return self.end if row is None else self.end[row]
 
     def within(self, at: I64) -> I64:
-        """The same positions, held inside the buffer; in place."""
-        return np.minimum(at, self.limit, out=at)
+        """The same positions, held inside the buffer but past the end of every record; in place."""
+        return np.minimum(at, self.beyond, out=at)
 
 
 def read_varint(p: Payloads, at: I64, row: Rows) -> tuple[I64, I64]:
@@ -104,7 +112,7 @@ def read_varint(p: Payloads, at: I64, row: Rows) -> tuple[I64, I64]:
 
 
 def _read_long(p: Payloads, at: I64, row: Rows) -> tuple[I64, I64]:
-    """Eight bytes at once: the first byte without its high bit ends the number, then the 7-bit groups are pushed together."""
+    """Eight bytes at once: the first byte without its high bit ends it, then the groups of seven bits are joined."""
     word = p.words[at]
     stop = ~word & _HIGH
     below = (stop & (~stop + _ONE)) - _ONE  # all bits below the lowest stop bit; all ones without a stop
@@ -114,7 +122,7 @@ def _read_long(p: Payloads, at: I64, row: Rows) -> tuple[I64, I64]:
     size = (np.bitwise_count(below).astype(np.int64) + 1) >> 3
     if not stop.all():
         long = np.flatnonzero(stop == 0)
-        ninth, tenth = (p.buf[np.minimum(at[long] + k, p.limit)].astype(np.uint64) for k in (8, 9))
+        ninth, tenth = (p.buf[at[long] + k].astype(np.uint64) for k in (8, 9))
         two = ninth > 127
         p.mark(long[two & (tenth > 1)], row, VARINT)
         z[long] |= (ninth & np.uint64(127)) << np.uint64(56) | np.where(two, tenth << np.uint64(63), 0)
@@ -150,6 +158,6 @@ def cut(p: Payloads, start: I64, end: I64) -> pa.Array:
     """
     n = len(start)
     offsets = np.empty(2 * n + 1, np.int32)
-    offsets[0:-1:2], offsets[1:-1:2], offsets[-1] = start, end, end[-1] if n else 0
+    offsets[0:-1:2], offsets[1:-1:2], offsets[-1] = start, end, p.data.size
     both = pa.Array.from_buffers(pa.binary(), 2 * n, [None, pa.py_buffer(offsets), p.data])
     return both.take(pa.array(np.arange(0, 2 * n, 2)))

@@ -45,7 +45,7 @@ class Expressions:
     """Several expressions over the same rows, evaluated in one Polars frame."""
 
     fields: Sequence[pa.Field]
-    """Name and type of each, always nullable, in the order given."""
+    """Name and type of each, in the order given; not nullable where no row can make it null, unless a CAST fails."""
     columns: tuple[str, ...]
     """The columns of the input that are read."""
     casts: bool
@@ -60,10 +60,11 @@ class Expressions:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """One expression. `type` is the Arrow type of its values, which may always be null."""
+    """One expression. `type` is the Arrow type of its values; where not `nullable`, only a failed CAST is null."""
 
     text: str
     type: pa.DataType
+    nullable: bool
     columns: tuple[str, ...]
     casts: bool
     _many: Expressions
@@ -79,7 +80,7 @@ def compile_expression(text: str, schema: pa.Schema, *, where: str = "expression
     from headrace.expressions.program import compile_texts
 
     many = compile_texts({"it": text}, schema, {"it": where})
-    return Expression(text, many.fields[0].type, many.columns, many.casts, many)
+    return Expression(text, many.fields[0].type, many.fields[0].nullable, many.columns, many.casts, many)
 
 
 def compile_many(texts: Mapping[str, str], schema: pa.Schema) -> Expressions:

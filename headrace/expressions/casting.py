@@ -17,9 +17,20 @@ def target(written: exp.DataType) -> pl.DataType | None:
     """The Polars type of a type written in SQL; None when there is none here."""
     sizes = [int(p.name) for p in written.expressions if p.name.isdigit()]
     if written.this == _T.DECIMAL:
-        precision, scale = (sizes + [18, 3])[:2] if not sizes else (sizes + [0])[:2]
+        precision, scale = [*sizes, 0][:2] if sizes else (18, 3)
         return pl.Decimal(precision, scale) if scale <= precision <= 38 else None
     return None if written.expressions else _TARGETS.get(written.this)
+
+
+def total(source: pl.DataType, to: pl.DataType) -> bool:
+    """Whether every value of one type has its like in the other, so that a CAST cannot fail."""
+    if source == to or source in (pl.Null, pl.Boolean) or (to == pl.String and source != pl.Binary):
+        return True
+    if source.is_integer():
+        return to in (pl.Float32, pl.Float64, pl.Boolean) or (to == pl.Int64 and source != pl.UInt64) or (
+            to == pl.Int32 and source in (pl.Int8, pl.Int16, pl.UInt8, pl.UInt16))
+    return (source.is_float() and to.is_float()) or source == pl.Date or (
+        isinstance(source, pl.Datetime) and source.time_unit == "us")
 
 
 def cast(value: pl.Expr, source: pl.DataType, to: pl.DataType) -> pl.Expr | None:

@@ -89,14 +89,10 @@ def _round(value: Any, decimals: Any = None) -> pl.Expr | str:
     digits = 0 if decimals is None else decimals.literal
     if not 0 <= digits <= 15:
         return "the digits are between 0 and 15"
+    expr: pl.Expr = value.expr
     if value.dtype.is_integer():
-        return _e(value.expr)
-    return _e(value.expr.cast(pl.Float64) if not value.dtype.is_decimal() else value.expr).round(
-        digits, mode="half_away_from_zero")
-
-
-def _e(value: pl.Expr) -> pl.Expr:
-    return value
+        return expr
+    return (expr if value.dtype.is_decimal() else expr.cast(pl.Float64)).round(digits, mode="half_away_from_zero")
 
 
 def _whole(name: str) -> Callable[..., pl.Expr | str]:
@@ -161,7 +157,8 @@ def _number(name: str) -> Callable[..., pl.Expr | str]:
 
 
 def _abs(value: Any) -> pl.Expr:
-    return (value.expr.cast(pl.Int64) if value.dtype.is_integer() else value.expr).abs()
+    expr: pl.Expr = value.expr
+    return (expr.cast(pl.Int64) if value.dtype.is_integer() else expr).abs()
 
 
 _TABLE: dict[type[exp.Expression], Function] = {

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 NUMBER, TEXT, BOOLEAN, TIME, BYTES, OTHER, NULL = "number", "text", "boolean", "time", "bytes", "other", "null"
-"""Kinds of value. A null fits everywhere; `other` (lists, records) may only be named, compared to null and coalesced."""
+"""Kinds of value. A null fits everywhere; `other` (lists, records) may be named, compared to null and coalesced."""
 
 
 def kind(dtype: pl.DataType) -> str:

@@ -41,7 +41,7 @@ class _Program:
             wanted = [e.alias(f"r{at}") for at, (e, _) in enumerate(self.selected.values())]
             if self.casts:
                 wanted.append(pl.any_horizontal([c.failed for _, c in self.casts]).fill_null(False).alias("failed"))
-            out = self.frame(rows).select(wanted)
+            out = self.frame(rows).with_columns(wanted)  # `select` would give one row for `a = NULL`
             for at, (name, (_, type_)) in enumerate(self.selected.items()):
                 array = out[f"r{at}"].to_arrow()
                 arrays[name] = array if array.type == type_ else pc.cast(array, type_)
@@ -54,7 +54,7 @@ class _Program:
         texts: list[list[str]] = [[] for _ in range(rows.num_rows)]
         frame = self.frame(rows)
         for name, cast in self.casts:
-            hit, values = frame.select(cast.failed.alias("hit"), cast.operand.alias("value"))
+            hit, values = frame.with_columns(hit=cast.failed, value=cast.operand).select("hit", "value")
             for at in np.flatnonzero(hit.fill_null(False).to_numpy()).tolist():
                 shown = gate.quote(str(values[at]))
                 texts[at].append(f"{name}: {cast.shown} is {shown}, which is not {cast.target}")
@@ -62,20 +62,21 @@ class _Program:
 
 
 def _types(schema: pa.Schema) -> Columns:
-    """Name → (name inside Polars, Arrow type) of every column."""
-    return {field.name: (f"c{at}", field.type) for at, field in enumerate(schema)}
+    """Name → (name inside Polars, field) of every column."""
+    return {field.name: (f"c{at}", field) for at, field in enumerate(schema)}
 
 
 def compile_texts(texts: Mapping[str, str], schema: pa.Schema, where: Mapping[str, str]) -> Expressions:
     """The work behind `compile_many`; `where` names each expression in messages. Raises ExpressionError."""
     program, fields, columns = _Program(), [], _types(schema)
     used: dict[str, None] = {}
+    entering: dict[str, None] = {}
     for name, text in texts.items():
         tree = gate.parse(text, where[name]).unnest()
         if isinstance(tree, exp.Column) and not tree.table and tree.name in columns:
             program.bare[name] = tree.name
             used[tree.name] = None
-            fields.append(schema.field(tree.name).with_name(name).with_nullable(True))
+            fields.append(schema.field(tree.name).with_name(name))
             continue
         translator = Translator(text, where[name], columns)
         typed = translator.typed(tree)
@@ -86,18 +87,12 @@ def compile_texts(texts: Mapping[str, str], schema: pa.Schema, where: Mapping[st
             program.selected[name] = (typed.expr, type_)
             program.casts += [(name, cast) for cast in translator.casts]
             used |= dict.fromkeys(translator.used)
+            entering |= dict.fromkeys(translator.used)
         else:
             program.constants[name] = pc.cast(pl.select(typed.expr).to_series().to_arrow(), type_)[0]
-        fields.append(pa.field(name, type_, nullable=True))
-    entering = [c for c in used if c not in program.bare.values() or any(c in t for t in _read(program, columns))]
+        fields.append(pa.field(name, type_, typed.nullable))
     program.columns = {c: columns[c][0] for c in entering}
     return Expressions(tuple(fields), tuple(used), bool(program.casts), program)
-
-
-def _read(program: _Program, columns: Columns) -> list[set[str]]:
-    """The columns each selected expression reads."""
-    outside = {inside: name for name, (inside, _) in columns.items()}
-    return [{outside[c] for c in e.meta.root_names()} for e, _ in program.selected.values()]
 
 
 def _storable(type_: pa.DataType, text: str, where: str) -> None:

@@ -64,9 +64,16 @@ def _launch(bundle: Path, data: Path, ports: Ports) -> Launch:
     return Launch(command((*HEAP, *LOGGING), bundle, "kafka.Kafka", str(config)), {}, data)
 
 
+def _cluster_id() -> str:
+    """A random one as Kafka makes them: never with a dash in front, which its tools would read as an option."""
+    while (made := urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return made
+
+
 def _format(bundle: Path, data: Path, config: Path) -> None:
-    cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-    formatting = command(SHORT_LIVED, bundle, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config))
+    formatting = command(SHORT_LIVED, bundle, "kafka.tools.StorageTool", "format", "-t", _cluster_id(),
+                         "-c", str(config))
     done = subprocess.run(formatting, capture_output=True, text=True, timeout=FORMAT_TIMEOUT_S, cwd=data)
     if done.returncode:
         raise StackError(f"Kafka's storage in {data} could not be formatted:\n{(done.stdout + done.stderr)[-2000:]}",

@@ -35,8 +35,8 @@ def resolve(work: Path) -> dict[str, Any]:
     from jgo.maven import MavenContext
 
     maven = MavenContext(repo_cache=work / "repository", local_repos=[])
-    tree = {f"{a.groupId}:{a.artifactId}:{a.version}": Path(a.resolve())
-            for a in jgo.resolve("+".join(KAFKA_TREE)) if a.packaging == "jar"}
+    tree = {c: _alone(maven, c) for c in (f"{a.groupId}:{a.artifactId}:{a.version}"
+                                          for a in jgo.resolve("+".join(KAFKA_TREE)) if a.packaging == "jar")}
     kafka = tree | {c: _alone(maven, c) for c in KAFKA_ALONE}
     folder = work / "kafka"
     folder.mkdir(parents=True)
@@ -55,6 +55,6 @@ def resolve(work: Path) -> dict[str, Any]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        written = json.dumps(resolve(Path(temporary)), indent=1) + "\n"
-    (Path(__file__).parent / "checksums.json").write_text(written)
-    print(written.count("sha256\": "), "sums")
+        resolved = resolve(Path(temporary))
+    (Path(__file__).parent / "checksums.json").write_text(json.dumps(resolved, indent=1) + "\n")
+    print({name: len(part["files"]) for name, part in resolved.items()})

@@ -19,7 +19,9 @@ def _launch(bundle: Path, data: Path, ports: Ports) -> Launch:
            "QUARKUS_HTTP_HOST": HOST,
            "QUARKUS_HTTP_PORT": str(ports["registry"]),
            "QUARKUS_MANAGEMENT_HOST": HOST,  # else on every interface, at 9000, where a second stack would not start
-           "QUARKUS_MANAGEMENT_PORT": "0"}
+           "QUARKUS_MANAGEMENT_PORT": "0",
+           "QUARKUS_HTTP_ACCESS_LOG_ENABLED": "false",  # a line for every look-up would bury what went wrong
+           "QUARKUS_LOG_CONSOLE_FORMAT": "%d{yyyy-MM-dd'T'HH:mm:ss.SSS} %p %c{1} - %m%n"}
     return Launch([str(java()), *QUIET, *HEAP, "-jar", str(bundle / "quarkus-run.jar")], env, data)
 
 

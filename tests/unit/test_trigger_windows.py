@@ -92,7 +92,7 @@ def worlds(draw: st.DrawFn) -> tuple[Axis, Rule, list[Row]]:
     carry = measure != "share" and draw(st.booleans())
     rule = Rule(measure, draw(st.sampled_from([0.2, 0.5, 1.0]) if measure == "share" else st.integers(1, 9)),
                 below=not carry and draw(st.booleans()), rows_min=draw(st.integers(0, 4)),
-                cool_down=draw(st.integers(0, 4)), repeat=carry or draw(st.booleans()), carry=carry)
+                cool_down=draw(st.integers(0, 4)), repeat=draw(st.booleans()), carry=carry)
     steps = draw(st.lists(st.tuples(st.integers(-15, 25), st.integers(1, 4), st.booleans()), min_size=1, max_size=60))
     at, offset, rows = draw(st.integers(-50, 50)), draw(st.integers(0, 100)), []
     for step, skipped, matched in steps:
@@ -158,14 +158,3 @@ def test_the_last_window_waits_for_a_row_beyond_it() -> None:
     assert events == []
     assert memory is not None
     assert memory.open == (Window(0, 2, 2, 0, 1, 0),)
-
-
-def test_a_million_rows_take_a_fraction_of_a_second() -> None:
-    import time
-
-    n = 1_000_000
-    positions, matched = np.arange(n) // 20, np.arange(n) % 3 == 0
-    start = time.perf_counter()
-    _, fired, _ = advance(Axis(1_000), Rule("share", 0.2, repeat=True), None, positions, matched, np.arange(n))
-    assert len(fired) == 49
-    assert time.perf_counter() - start < 2.0

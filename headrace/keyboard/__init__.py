@@ -1,0 +1,1 @@
+"""Records by hand: what `headrace produce` and `headrace consume` do."""

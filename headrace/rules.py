@@ -1,0 +1,87 @@
+"""Rules of a flow that are simple questions to its parts; `plan.py` asks them and says where in the file it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from headrace.marked import Place, nearest
+
+if TYPE_CHECKING:
+    from headrace.flow import FlowSpec
+    from headrace.plan import SinkPlan, SourcePlan, StepPlan
+
+RAW = "bytes"
+"""In a flow's tests: `{bytes: <hex>}` is a payload as it is on the wire."""
+REASONS = "reasons"
+"""In a flow's tests: the ids of the reasons a record was held back for, beside its fields."""
+KEY_KINDS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary, pa.types.is_integer,
+             pa.types.is_decimal, pa.types.is_binary)
+
+
+def key(column: str, rows: pa.Schema) -> str | None:
+    """What is wrong with `column` as the key of `rows`."""
+    if column not in rows.names:
+        return f"the key “{column}” is no column of the rows{nearest(column, rows.names)}"
+    held = rows.field(column).type
+    if any(is_kind(held) for is_kind in KEY_KINDS):
+        return None
+    return f"the key “{column}” is {held}: a key is text, bytes or a whole or decimal number"
+
+
+def untaught(steps: Sequence[StepPlan]) -> Iterator[str]:
+    """Steps that ask for training on rows that no suite has passed: bad data never triggers training on itself.
+
+    Such a step must read, near or far, the main output of a `validate`, and no other output of one.
+    """
+    by_name = {s.name: s for s in steps}
+    for step in steps:
+        if not getattr(step.processor, "needs_validated", False):
+            continue
+        passed, edge = [], step.input
+        while (above := by_name.get(edge.step)) is not None:
+            if above.kind == "validate":
+                passed.append(edge.relationship == above.processor.main)
+            edge = above.input
+        if not passed or not all(passed):
+            yield step.name
+
+
+def tests(spec: FlowSpec, source: SourcePlan | None, sinks: Sequence[SinkPlan]) -> Iterator[tuple[Place, str]]:
+    """Fields and sinks that the flow's tests name and that are not there; whether they pass is `headrace test`'s."""
+    if source is None:
+        return
+    given = source.schema.arrow.names
+    held = {s.name: [*given, REASONS] if s.schema is None else s.schema.arrow.names for s in sinks}
+    for at, test in enumerate(spec.tests):
+        for n, record in enumerate(test.given):
+            if record is not None and set(record) != {RAW}:
+                yield from _fields(record, given, ("tests", at, "given", n), "the source's records")
+        for name, wanted in test.expect.items():
+            place: Place = ("tests", at, "expect", name)
+            if name not in spec.sinks and name not in spec.broken:
+                yield place, f"there is no sink “{name}”{nearest(name, spec.sinks)}"
+            for n, record in enumerate(wanted if isinstance(wanted, list) and name in held else ()):
+                yield from _fields(record, held[name], (*place, n), f"the records of {name}")
+
+
+def _fields(record: Iterable[str], known: Sequence[str], place: Place, of: str) -> Iterator[tuple[Place, str]]:
+    for name in record:
+        if name not in known:
+            yield (*place, name), f"“{name}” is no field of {of}{nearest(name, known)}"
+
+
+def difference(one: pa.Schema, other: pa.Schema) -> str:
+    """The columns in which two shapes differ, in words."""
+    left, right = ({f.name: str(f.type) for f in s} for s in (one, other))
+    names = [n for n in dict.fromkeys([*left, *right]) if left.get(n) != right.get(n)]
+    said = [f"{n} ({left.get(n, 'absent')}, {right.get(n, 'absent')})" for n in names[:5]]
+    return ", ".join(said) or "the same names and types in another order, or other nullability"
+
+
+def avro_name(topic: str) -> str:
+    """A topic's name as the full name of an Avro record."""
+    parts = ["".join(c if c.isalnum() else "_" for c in part) for part in topic.split(".") if part]
+    return ".".join(part if part[0].isalpha() or part[0] == "_" else f"_{part}" for part in parts)

@@ -1,0 +1,67 @@
+"""Records and quarantined records to test with: written with the real codec and the real quarantine sink."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from headrace import codec
+from headrace.batch import Frames, Meta, Outgoing, Rejects
+from headrace.connectors.quarantine import QuarantineSink
+from headrace.registry import Registry
+from headrace.settings import Settings
+
+SCHEMA = codec.parse(json.dumps({"type": "record", "name": "Reading", "fields": [
+    {"name": "n", "type": "long"}, {"name": "sensor", "type": ["null", "string"]},
+    {"name": "level", "type": ["null", "int"], "default": None}]}))
+
+
+def encode(settings: Settings, topic: str, records: Sequence[dict[str, Any]],
+           schema: codec.AvroSchema = SCHEMA) -> list[bytes]:
+    """The records' payloads, the schema registered for the topic."""
+    number = Registry(settings.registry_client()).register(f"{topic}-value", schema)
+    rows = pa.RecordBatch.from_pylist(list(records), schema=schema.arrow)
+    return codec.Encoder(schema, schema.arrow, number).encode(rows)
+
+
+def write(settings: Settings, topic: str, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None,
+          partitions: int = 1, headers: Sequence[tuple[str, bytes]] = (), timestamp_ms: int = 1_700_000_000_000) -> None:
+    """Payloads in turn over the partitions."""
+    producer = Producer(settings.client())
+    for n, value in enumerate(values):
+        producer.produce(topic, value, keys[n] if keys else str(n).encode(), n % partitions, timestamp=timestamp_ms + n,
+                         headers=list(headers))
+    assert producer.flush(20) == 0
+
+
+def read(settings: Settings, *topics: str) -> list[Any]:
+    """Everything a read_committed reader finds, by topic, partition and offset."""
+    reader = Consumer(settings.client(group_id="reader", enable_auto_commit=False, auto_offset_reset="earliest",
+                                      isolation_level="read_committed", enable_partition_eof=True))
+    every = [TopicPartition(t, p, 0) for t in topics for p in reader.list_topics(t).topics[t].partitions]
+    reader.assign(every)
+    found, ended = [], set()
+    while len(ended) < len(every):
+        for message in reader.consume(10_000, 1.0):
+            if message.error():
+                ended.add((message.topic(), message.partition()))
+            else:
+                found.append(message)
+    reader.close()
+    return sorted(found, key=lambda m: (m.topic(), m.partition(), m.offset()))
+
+
+def hold(settings: Settings, source: str, quarantine: str, reasons: Sequence[Sequence[str]], *,
+         step: str = "check", flow: str = "readings", now_ms: int = 1_800_000_000_000) -> None:
+    """Puts every record of `source` in quarantine, record i for `reasons[i % len(reasons)]`, as a flow would."""
+    messages = read(settings, source)
+    rejects = Rejects(Meta(Frames(messages)), [reasons[i % len(reasons)] for i in range(len(messages))], step)
+    out: Outgoing = QuarantineSink(quarantine, flow, now_ms=lambda: now_ms).reject(rejects)
+    producer = Producer(settings.client())
+    for value, key, at_ms, headers in zip(out.values, out.keys, out.timestamps_ms, out.headers, strict=True):
+        producer.produce(quarantine, value, key, timestamp=at_ms, headers=headers)
+    assert producer.flush(20) == 0
