@@ -66,8 +66,8 @@ def _start(engine: str, tag: str, source: str, valid: str) -> subprocess.Popen[b
 
     if engine == "headrace":
         home = run.project(tag, source)
-        return subprocess.Popen([sys.executable, "-m", "headrace", "run", "standard", "--group", tag, "--log", "warning"],
-                                cwd=home)
+        command = [sys.executable, "-m", "headrace", "run", "standard", "--group", tag, "--log", "warning"]
+        return subprocess.Popen(command, cwd=home)
     return subprocess.Popen([sys.executable, str(job.HERE / "peers/hand_written.py"), source, "0", valid])
 
 
@@ -93,8 +93,8 @@ def measure(engines: list[str]) -> dict[str, dict[str, Any]]:
             worker.send_signal(signal.SIGTERM if engine == "headrace" else signal.SIGKILL)
             worker.wait()
         assert len(found) > RATE * MEASURED_S / 2, f"{engine}: only {len(found)} records arrived"
-        told[engine] = {"p50_ms": round(float(np.percentile(found, 50)), 1),
-                        "p99_ms": round(float(np.percentile(found, 99)), 1), "records": len(found), "rss_mb": round(rss)}
+        p50, p99 = np.percentile(found, [50, 99]).round(1).tolist()
+        told[engine] = {"p50_ms": p50, "p99_ms": p99, "records": len(found), "rss_mb": round(rss)}
     return told
 
 

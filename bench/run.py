@@ -113,7 +113,8 @@ def run_engine(engine: str, topic: str, records: int) -> dict[str, Any]:
     if engine == "headrace":
         tag = f"headrace-{uuid.uuid4().hex[:6]}"
         home = project(tag, topic)
-        lines, peak, cpu = measured([sys.executable, "-m", "headrace", "run", "standard", "--drain", "--group", tag], home)
+        command = [sys.executable, "-m", "headrace", "run", "standard", "--drain", "--group", tag]
+        lines, peak, cpu = measured(command, home)
         told = next(line for line in lines if line.get("message") == "stopped")
         return {"records": told["records_in"], "records_per_s": told["records_per_s"], "rss_mb": round(peak),
                 "cpu_s": round(cpu, 1), "valid": f"{tag}-valid", "bad": f"{tag}-bad"}
@@ -164,7 +165,8 @@ def main() -> None:
             for engine in engines:
                 one = run_engine(engine, topic, int(given.records * SHARE[engine]))
                 found[engine].append(one)
-                print(f"round {at + 1}: {engine} {one['records_per_s']:,} records/s, {one['rss_mb']} MB", file=sys.stderr)
+                told = f"{one['records_per_s']:,} records/s, {one['rss_mb']} MB, {one['cpu_s']} s of CPU"
+                print(f"round {at + 1}: {engine} {told}", file=sys.stderr)
         load.check(topic, found)
         result: dict[str, Any] = {"standard_job": {
             engine: {**sorted(runs, key=lambda r: r["records_per_s"])[len(runs) // 2],

@@ -69,7 +69,7 @@ class FileSourceConfig(Config):
         if self.format is None and Path(self.file).suffix.lower() not in FORMATS:
             raise ValueError(f"format: the suffix of “{self.file}” tells none; say csv, jsonl, parquet or avro")
         if self.tail and self.kind not in ("csv", "jsonl"):
-            raise ValueError(f"tail: a {self.kind} file does not grow; it is written whole")
+            raise ValueError(f"tail: {self.kind} files do not grow, they are written whole")
         if self.dead_letters and self.errors_tolerance == "none":
             raise ValueError("errors.deadletterqueue.topic.name: nothing goes there with errors.tolerance=none; set "
                              "errors.tolerance=all")

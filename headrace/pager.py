@@ -111,8 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except HeadraceError as error:
         print(f"pager: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False, stdout=sys.stderr,
-                 loglevel="WARN").execute_from_commandline()
+    worker = faust.Worker(app, quiet=True, override_logging=False, redirect_stdouts=False, loglevel="WARN")
+    worker.spinner = None  # it would write its escapes among the events
+    worker.execute_from_commandline()
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ SILENCE_S = 30.0  # a scan that gets nothing for so long has lost its broker
 _PLACE = re.compile(r"([A-Za-z0-9._-]{1,249})/(\d{1,9})@(\d{1,18})")
 
 
+class NoTopic(UserError):
+    """There is no topic of this name."""
+
+
 def parse_position(text: str) -> Position:
     """`flights.late/3@1042` as (topic, partition, offset). Raises UserError."""
     found = _PLACE.fullmatch(text.strip())
@@ -98,7 +102,7 @@ def bounds(settings: Settings, topic: str, *, only: int | None = None,
         found = consumer.list_topics(topic, timeout=REACH_S).topics[topic]
         if found.error is not None:
             if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                raise UserError(f"there is no topic {topic}")
+                raise NoTopic(f"there is no topic {topic}")
             raise BrokerError(f"topic {topic} cannot be read: {found.error.str()}")
         there = sorted(found.partitions)
         if only is not None and only not in there:

@@ -79,6 +79,7 @@ class Registry:
 
     def latest(self, subject: str) -> tuple[int, int, AvroSchema] | None:
         """(id, version, schema) of a subject's latest version; None when there is no such subject."""
+        self.client.clear_latest_caches()  # the client would keep the first answer for ever
         found = self._ask(lambda: self.client.get_latest_version(subject))
         if found is None:
             return None

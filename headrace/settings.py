@@ -69,8 +69,7 @@ def load(project: Path | None = None) -> Settings:
     kafka, registry = dict(written.get("kafka", {})), dict(written.get("registry", {}))
     note = project / ".headrace" / "stack.json"
     stack: dict[str, Any] = json.loads(note.read_text()) if note.is_file() else {}
-    return Settings(
-        project=project,
-        bootstrap=os.environ.get("HEADRACE_BOOTSTRAP") or kafka.pop("bootstrap.servers", None) or stack.get("bootstrap"),
-        registry_url=os.environ.get("HEADRACE_REGISTRY") or registry.pop("url", None) or stack.get("registry"),
-        kafka=kafka, registry=registry)
+    bootstrap, url = kafka.pop("bootstrap.servers", None), registry.pop("url", None)
+    return Settings(project=project, kafka=kafka, registry=registry,
+                    bootstrap=os.environ.get("HEADRACE_BOOTSTRAP") or bootstrap or stack.get("bootstrap"),
+                    registry_url=os.environ.get("HEADRACE_REGISTRY") or url or stack.get("registry"))

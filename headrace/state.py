@@ -70,7 +70,7 @@ class StateStore:
         return text
 
     def seal(self) -> None:
-        """The batch in hand goes to its transaction, the last one being decided; a next one may be processed over it."""
+        """The batch in hand goes to its transaction (the last one is decided); a next one may be processed over it."""
         assert not self._sealed, "two transactions under way"
         self._sealed, self._overlay = self._overlay, {}
 

@@ -1,4 +1,4 @@
-"""The command line. Each command group is a module; heavy imports live inside its functions, so `--help` stays quick."""
+"""The command line. A command group is a module; heavy imports live inside its functions, so that `--help` is quick."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from headrace.cli.common import Json, dump
+from headrace.cli.common import Json, dump, say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,6 +51,7 @@ def _watch(here: Any, names: list[str], interval: float, json: bool) -> None:
 
     from rich.live import Live
 
+    from headrace.errors import BrokerError
     from headrace.lag import Known, as_json, measure, trend
     from headrace.topics import admin
 
@@ -62,7 +63,12 @@ def _watch(here: Any, names: list[str], interval: float, json: bool) -> None:
         try:
             while True:
                 begun = time.monotonic()
-                found = measure(here, names, client=client, known=known, read_s=max(1.0, interval))
+                try:
+                    found = measure(here, names, client=client, known=known, read_s=max(1.0, interval))
+                except BrokerError as error:
+                    say(f"{error}; trying again")  # a watch outlives its broker's restart
+                    time.sleep(interval)
+                    continue
                 for name, group in found.items():
                     history[name] = [*history.get(name, []), (begun, group)][-SAMPLES_MAX:]
                 trends = {name: trend(history[name]) for name in found}
@@ -76,31 +82,37 @@ def _watch(here: Any, names: list[str], interval: float, json: bool) -> None:
 
 
 def _drawn(groups: Mapping[str, GroupLag], trends: Mapping[str, Trend | None]) -> Any:
-    """The groups as one rich table: a line a partition, a line with the total of each group."""
+    """The groups as one rich table: a line with the total of each group, then a line a partition.
+
+    Notes: `n open`, beyond the end in open transactions; `n no record`, part of the lag that nobody will ever read.
+    """
     from rich import box
     from rich.table import Table
 
     silent = [name for name, group in groups.items() if not group.partitions]
     drawn = Table(title=None if groups else "There is no consumer group yet.", caption_justify="left", box=box.SIMPLE,
-                  caption=f"Nothing committed: {', '.join(silent)}" if silent else None)
-    for name, justify in (("group", "left"), ("topic", "left"), ("partition", "right"), ("committed", "right"),
-                          ("end", "right"), ("lag", "right"), ("behind", "right"), ("", "left")):
-        drawn.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
+                  caption=f"Without offsets: {', '.join(silent)}" if silent else None)
+    names = [*groups.keys() - silent, *(f"  {topic}" for group in groups.values() for topic, _ in group.partitions)]
+    drawn.add_column("group, topic", overflow="fold", min_width=min(30, max(map(len, names), default=0)))
+    for name in ("partition", "committed", "end", "lag", "behind"):
+        drawn.add_column(name, justify="right", no_wrap=True)
+    drawn.add_column("", overflow="fold", min_width=9)
     for name, group in groups.items():
         if name in silent:
             continue
-        drawn.add_row(f"[bold]{name}[/]", group.state, "", "", "", f"[bold]{group.lag:,}[/]", _time(group.lag_s),
-                      _direction(trends.get(name)))
+        moving = trends.get(name)
+        drawn.add_row(f"[bold]{name}[/]", "", "", "", f"[bold]{group.lag:,}[/]", _time(group.lag_s),
+                      f"{group.state}, {_direction(moving)}" if moving else group.state)
         last = list(group.partitions)[-1:]
         for (topic, partition), p in group.partitions.items():
-            drawn.add_row("", topic, str(partition), _number(p.committed), _number(p.end), _number(p.lag),
+            drawn.add_row(f"  {topic}", str(partition), _number(p.committed), _number(p.end), _number(p.lag),
                           _time(p.lag_s), _notes(p), end_section=(topic, partition) in last)
     return drawn
 
 
 def _notes(p: PartitionLag) -> str:
-    said = ((p.open, "more in open transactions"), (p.markers, "of it no records"))
-    return ", ".join([f"{n:,} {what}" for n, what in said if n] + ["nothing committed"] * (p.committed is None))
+    said = ((p.open, "open"), (p.markers, "no record"))
+    return ", ".join([f"{n:,} {what}" for n, what in said if n] + ["no commit"] * (p.committed is None))
 
 
 def _number(n: int | None) -> str:
@@ -119,8 +131,6 @@ def _time(seconds: float | None) -> str:
     return f"{whole // 3600}h{whole % 3600 // 60:02d}m" if whole < 86400 else f"{whole // 86400:,}d"
 
 
-def _direction(moving: Trend | None) -> str:
-    if moving is None:
-        return ""
+def _direction(moving: Trend) -> str:
     eta = f", done in {_time(moving.eta_s)}" if moving.eta_s else ""
     return f"{moving.direction}{eta}; {moving.read_rate:,.0f}/s read, {moving.write_rate:,.0f}/s written"

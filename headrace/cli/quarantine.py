@@ -146,7 +146,7 @@ def replay(topic: Topic,
                                                             "schema each was written with.")] = None,
            raw: Annotated[bool, typer.Option("--raw", help="Send what cannot be decoded too, byte for byte.")] = False,
            dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be sent; send nothing.")] = False,
-           batch: Annotated[int, typer.Option(min=1, max=100_000, hidden=True)] = 1_000, json: bool = Json) -> None:
+           batch: Annotated[int, typer.Option(min=1, max=100_000, hidden=True)] = 5_000, json: bool = Json) -> None:
     """Send records to the topic and partition they came from again, as they are or mended. Each is sent once, ever.
 
     Whatever interrupts it, run it again: a marker in the same Kafka transaction says what was sent.

@@ -43,6 +43,7 @@ def register(app: typer.Typer) -> None:
         What is no record of the schema is told with its line and reason, and makes the exit code 1.
         """
         import time
+        from contextlib import closing
 
         from headrace import settings
         from headrace.ingest import Options
@@ -53,9 +54,9 @@ def register(app: typer.Typer) -> None:
         options = Options("\t" if delimiter in ("\\t", "tab") or file.suffix == ".tsv" else delimiter,
                           tuple(nulls.split(",")))
         begun = time.monotonic()
-        source = _open(file, shape, format, options)
-        made = prepare(here, Target(topic, shape, key, timestamp), partitions=partitions, create=create, told=say)
-        done = _produce(here, source, made, file, rate, json)
+        with closing(_open(file, shape, format, options)) as source:
+            made = prepare(here, Target(topic, shape, key, timestamp), partitions=partitions, create=create, told=say)
+            done = _produce(here, source, made, file, rate, json)
         seconds = round(time.monotonic() - begun, 3)
         if json:
             dump({"produced": done.records, "rejected": done.rejected, "seconds": seconds})

@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
                                                           "the flow. Default: the StatefulSet pod, else kept.")] = None,
         slot: Annotated[int | None, typer.Option(hidden=True)] = None,
         group: Annotated[str | None, typer.Option(help="Consumer group. Default: headrace.<flow>.")] = None,
-        batch: Annotated[int, typer.Option(min=1, max=1_000_000, help="Records in a batch, at most.")] = 50_000,
+        batch: Annotated[int, typer.Option(min=1, max=1_000_000, help="Records in a batch, at most.")] = 20000,
         log: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     ) -> None:
         """Run flows: each record exactly once, from its topic through the steps to the sinks.
@@ -30,7 +30,9 @@ def register(app: typer.Typer) -> None:
         """
         from headrace import logs, settings
         from headrace.instance import claim
+        from headrace.lean import leave_pandas_out
 
+        leave_pandas_out()
         logs.set_up(log)
         here = settings.load()
         paths = [_flow_file(given, here.project) for given in flows]

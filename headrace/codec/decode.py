@@ -9,12 +9,14 @@ reader's alias, defaults for what the writer lacks, promotions, enum defaults. W
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from headrace.codec.build import builder
+from headrace.codec.step import Misstep, Walk, stepper, walk
 from headrace.codec.types import MISSING, Field, Type, default_array
 from headrace.codec.wire import (
     BLOCK,
@@ -35,6 +37,8 @@ from headrace.codec.wire import (
 Read = Callable[[Payloads, I64, Rows], tuple[pa.Array | None, I64]]
 
 EMPTY_ITEMS_MAX = 1000
+COMPANY = 32
+"""Collections that make a pass over all of them worth while: fewer are walked one by one."""
 ALIAS = "an alias in the reader would make it so"
 PROMOTIONS = {"int": {"long", "float", "double"}, "long": {"float", "double"}, "float": {"double"},
               "string": {"bytes"}, "bytes": {"string"}}
@@ -200,15 +204,15 @@ class Compiler:
         skip = self.read(one, None)
         inside = path + ("[]" if writer.kind == "array" else "{}")
         inner = None if reader is None else self.read(one, entry(reader), inside)
-        step = Step(least=least_bytes(one), fixed=fixed_bytes(one), varints=varint_count(one), skip=skip)
+        step = Step(least_bytes(one), fixed_bytes(one), varint_count(one), skip, stepper(one))
         arrow = None if reader is None else reader.arrow
 
         def read(p: Payloads, at: I64, row: Rows) -> tuple[pa.Array | None, I64]:
             rows = np.arange(len(at)) if row is None else row
             owner, start, after = find_items(p, at, rows, step, jump=inner is None)
             if inner is None:
-                if step.varints:
-                    skip(p, start, rows[owner])
+                if step.fixed is None:
+                    skip(p, start, rows[owner])  # those that were found by other means have not been looked at
                 return None, after
             items, _ = inner(p, start, rows[owner])
             offsets = np.zeros(len(at) + 1, np.int32)
@@ -281,11 +285,16 @@ def merge(parts: Sequence[tuple[npt.NDArray[np.int64], pa.Array]], n: int, arrow
 # Items of arrays and maps
 
 
+@dataclass(frozen=True, slots=True)
 class Step:
-    """How to come from one item to the next: all have `fixed` bytes, or `varints` numbers each, else by `skip`."""
+    """How to come from one item to the next: all have `fixed` bytes, or `varints` numbers each; else by passes of
+    `skip` over all collections together, or by `alone` through each."""
 
-    def __init__(self, *, least: int, fixed: int | None, varints: int, skip: Read) -> None:
-        self.least, self.fixed, self.varints, self.skip = least, fixed, varints, skip
+    least: int
+    fixed: int | None
+    varints: int
+    skip: Read
+    alone: Walk
 
 
 def entry(type_: Type) -> Type:
@@ -399,6 +408,9 @@ def _open_blocks(p: Payloads, at: I64, rows: I64, fresh: I64, state: tuple[I64, 
 def _take(p: Payloads, at: I64, rows: I64, who: I64, left: I64, step: Step) -> tuple[I64, I64]:
     """The next item of each collection in `who`, or all that are left where arithmetic finds them."""
     if step.fixed is None and not step.varints:
+        longest = int(left[who].max())
+        if longest > 1 and int(left[who].sum()) < COMPANY * longest:
+            return _take_alone(p, at, rows, who, left, step)
         start = at[who]
         _, at[who] = step.skip(p, start, rows[who])
         left[who] -= 1
@@ -421,6 +433,23 @@ def _take(p: Payloads, at: I64, rows: I64, who: I64, left: I64, step: Step) -> t
     start = np.where(nth == 0, at[owner], p.stops[before] + 1)
     at[who] = p.stops[first + count * step.varints - 1] + 1
     return owner, start
+
+
+def _take_alone(p: Payloads, at: I64, rows: I64, who: I64, left: I64, step: Step) -> tuple[I64, I64]:
+    """All items that are left, one collection after the other: quicker when only a few are long."""
+    data = memoryview(p.data)
+    owners: list[int] = []
+    starts: list[int] = []
+    for i in who.tolist():
+        try:
+            found, after = walk(step.alone, data, int(at[i]), int(p.end[rows[i]]), int(left[i]))
+        except Misstep:
+            p.mark(np.array([i]), rows, LENGTH)
+            continue
+        owners += [i] * len(found)
+        starts += found
+        at[i], left[i] = after, 0
+    return np.array(owners, np.int64), np.array(starts, np.int64)
 
 
 def _spread(who: I64, count: I64) -> tuple[I64, I64]:

@@ -112,7 +112,7 @@ class Decoder:
             except UnknownSchema as error:
                 return f"unknown_schema: {error.what}"
             except SchemaError as error:
-                self._plans[schema_id] = f"incompatible_schema: schema {schema_id}: {error.what}"
+                self._plans[schema_id] = f"incompatible_schema: {error.what}"
                 return self._plans[schema_id]
             try:
                 self._plans[schema_id] = Plan(writer, self.reader)

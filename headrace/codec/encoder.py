@@ -24,7 +24,7 @@ class Encoder:
         self.schema = schema
         self.schema_id = schema_id
         self._header = b"\0" + schema_id.to_bytes(4, "big")
-        self._plans: dict[pa.Schema, tuple[Measure, list[str]]] = {}
+        self._plans: list[tuple[pa.Schema, tuple[Measure, list[str]]]] = []
         self._plan(rows)
 
     def encode(self, rows: pa.RecordBatch) -> list[bytes]:
@@ -61,14 +61,15 @@ class Encoder:
 
     def _plan(self, rows: pa.Schema) -> tuple[Measure, list[str]]:
         """The plan for rows of this schema: a step may turn string into large_string from one batch to the next."""
-        bare = rows.remove_metadata()
-        if bare not in self._plans:
-            compiler = Compiler()
-            measure = compiler.value(pa.struct(list(bare)), self.schema.type, "")
-            if compiler.problems:
-                raise SchemaError(f"rows cannot be written as {self.schema}: " + "; ".join(compiler.problems))
-            self._plans[bare] = measure, compiler.texts
-        return self._plans[bare]
+        for known, plan in self._plans:  # one or two; to compare is quicker than to hash
+            if known.equals(rows):
+                return plan
+        compiler = Compiler()
+        measure = compiler.value(pa.struct(list(rows)), self.schema.type, "")
+        if compiler.problems:
+            raise SchemaError(f"rows cannot be written as {self.schema}: " + "; ".join(compiler.problems))
+        self._plans.append((rows, (measure, compiler.texts)))
+        return self._plans[-1][1]
 
 
 def assignable(rows: pa.Schema, target: AvroSchema) -> list[str]:

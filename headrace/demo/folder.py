@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import UserError
 from headrace.resources import content
@@ -131,9 +131,9 @@ def new_run(project: Path) -> Iterator[Run]:
 
 def forget_older(project: Path, settings: Settings, keep: Run) -> int:
     """Delete the topics and folders of earlier runs on this cluster; how many runs they were."""
-    older = [note for note in (project / ".headrace" / "demo").glob("*/run.json") if note.parent != keep.folder]
-    mine = {note.parent: known["topics"] for note in older
-            if (known := json.loads(note.read_text()))["bootstrap"] == settings.bootstrap}
+    older = [path for path in (project / ".headrace" / "demo").iterdir() if path.is_dir() and path != keep.folder]
+    notes = {path: _note(path) for path in older}
+    mine = {path: note["topics"] for path, note in notes.items() if note["bootstrap"] in (settings.bootstrap, None)}
     if not mine:
         return 0
     from headrace.topics import admin, existing
@@ -144,6 +144,12 @@ def forget_older(project: Path, settings: Settings, keep: Run) -> int:
         client = admin(settings)  # kept in a name: without its client a future never comes
         for done in client.delete_topics(gone).values():
             done.exception(DELETE_S)  # somebody else may have deleted it
-    for folder in mine:
-        shutil.rmtree(folder)
+    for path in mine:
+        shutil.rmtree(path)
     return len(mine)
+
+
+def _note(run: Path) -> dict[str, Any]:
+    """What a run remembered; one that ended before it made a topic remembered nothing."""
+    file = run / "run.json"
+    return json.loads(file.read_text()) if file.is_file() else {"bootstrap": None, "topics": []}

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from headrace.demo import charts
-from headrace.demo.board import Sample, moving
+from headrace.demo.board import ALARMING, Sample, moving, per_slice
 from headrace.demo.charts import Bar, Line, Mark
 
 if TYPE_CHECKING:
@@ -16,8 +15,7 @@ if TYPE_CHECKING:
     from headrace.demo.run import Outcome
 
 TONES = {"departures": "one", "arrivals": "two"}
-SLICE_S = 0.5
-LIMIT = 0.35
+SLICES = 14
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5d6878; --line: #d9dee5; --page: #fff; --one: #2563eb;
@@ -95,28 +93,11 @@ def _table(outcome: Outcome) -> str:
     return f"<table><tr>{head}</tr>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
 
 
-def per_slice(samples: Sequence[Sample], begin_s: float, slice_s: float = SLICE_S) -> list[tuple[float, float]]:
-    """Records a second in each slice of time: (seconds since `begin_s`, rate). What was committed between two looks
-    counts evenly over the time between them."""
-    if not samples:
-        return []
-    n = int((samples[-1].at_s - begin_s) / slice_s) + 1
-    rates = [0.0] * n
-    for before, after in pairwise(samples):
-        many, long = after.done - before.done, after.at_s - before.at_s
-        at = before.at_s - begin_s
-        while many and at < after.at_s - begin_s:
-            cell = min(int(at / slice_s), n - 1)
-            upto = min((int(at / slice_s) + 1) * slice_s, after.at_s - begin_s)
-            rates[cell] += many * (upto - at) / max(long, 1e-9) / slice_s
-            at = upto if upto > at else after.at_s
-    return [((cell + 0.5) * slice_s, rate) for cell, rate in enumerate(rates)]
-
-
 def _throughput(samples: Sequence[Sample]) -> str:
     series = {flow: moving([s for s in samples if s.flow == flow]) for flow in TONES}
     begin_s = min((s.at_s for each in series.values() for s in each), default=0.0)
-    curves = [Line(flow, TONES[flow], per_slice(each, begin_s)) for flow, each in series.items()]
+    curves = [Line(flow, TONES[flow], [(at_s - begin_s, rate) for at_s, rate in per_slice(each, SLICES)])
+              for flow, each in series.items()]
     return charts.lines("records per second over time", curves, x_label="seconds; records/s")
 
 
@@ -156,16 +137,16 @@ def _storm_words(outcome: Outcome) -> str:
         return "No alert was raised."
     said = "; ".join(f"{a.window_start:%d %B}: {a.matched} of {a.rows} flights, {a.observed:.0%}"
                      for a in alerts if a.window_start)
-    return (f"A share of {LIMIT:.0%} in a day raises an alert, and no second one while it lasts. Raised: {len(alerts)} "
-            f"({said}). The year drained at once, and drained with kills, raised the same.")
+    return (f"A share of {ALARMING:.0%} in a day raises an alert, and no second one while it lasts. Raised: "
+            f"{len(alerts)} ({said}). The year drained at once, and drained with kills, raised the same.")
 
 
 def _days(outcome: Outcome, flights: Flights) -> str:
     fired = {alert.window_start.date() for alert in outcome.board.alerts if alert.window_start}
-    bars = [Bar(day.date.isoformat(), day.share, "bad" if day.share >= LIMIT else "one",
+    bars = [Bar(day.date.isoformat(), day.share, "bad" if day.share >= ALARMING else "one",
                 f"{day.date:%a %d %b}: {day.cancelled} of {day.flights} cancelled, {day.share:.1%}")
             for day in flights.days]
     return charts.columns(
-        "share of flights cancelled by day", bars, limit=LIMIT, limit_label="the trigger's threshold",
+        "share of flights cancelled by day", bars, limit=ALARMING, limit_label="the trigger's threshold",
         names=[(n, f"{day.date:%b}") for n, day in enumerate(flights.days) if day.date.day == 1],
         marks=[(n, f"alert, {day.date:%d %b}") for n, day in enumerate(flights.days) if day.date in fired])

@@ -133,6 +133,9 @@ def _faults(board: Board, tallies: Mapping[tuple[str, str], Tally], lag: int) ->
                    f"= {n.valid:,} valid + {n.quarantined:,} quarantined + {n.rejected:,} rejected?")
         if flow == "arrivals" and n.alerts != 1:
             yield f"{where}: {n.alerts} alerts instead of one"
+    for each in board.kills:
+        if not 0 < each.done < each.end:
+            yield f"the kill at {each.done:,} of {each.end:,} records was not in mid-stream"
     undisturbed, killed = tallies["speed", "arrivals"], tallies["kill", "arrivals"]
     if undisturbed.by_expectation != killed.by_expectation:
         yield "the kills changed what was held back"

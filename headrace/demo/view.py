@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.demo.board import ACTS, Board, Sample, moving
+from headrace.demo.board import ACTS, ALARMING, Board, Sample, moving, per_slice
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -112,8 +111,9 @@ def _flows(board: Board) -> RenderableType:
         live_now = act == board.act and board.ended_s is None
         rate = board.rate(flow) if live_now else _mean_rate(series)
         kills = [k.at_s for k in board.kills] if act == "kill" else []
+        drawn = _spark(series if act == "story" else moving(series), kills)
         table.add_row(Text(act, style="cyan" if live_now else ""), flow, f"{series[-1].done:,}", f"{rate:,.0f}",
-                      Text(f"{series[-1].lag:,}", style="yellow" if series[-1].lag else "green"), _spark(moving(series) if act != "story" else series, kills))
+                      Text(f"{series[-1].lag:,}", style="yellow" if series[-1].lag else "green"), drawn)
     if not lanes:
         table.add_row("", "loading …", "", "", "", "")
     return table
@@ -130,22 +130,16 @@ def _mean_rate(series: list[Sample]) -> float:
 
 
 def _spark(series: list[Sample], kills: list[float]) -> RenderableType:
-    """Records committed in each slice of the time since the series began."""
+    """The rate over time, and where the kills were."""
     from rich.text import Text
 
-    if not series:
-        return Text()
-    begin, end = series[0].at_s, max(series[-1].at_s, series[0].at_s + 1.0)
-    cell_s = (end - begin) / SPARK_CELLS
-    done = [0] * SPARK_CELLS
-    for before, after in pairwise(series):
-        done[min(int((after.at_s - begin) / cell_s), SPARK_CELLS - 1)] += after.done - before.done
-    top = max(max(done), 1)
+    rates = per_slice(series, SPARK_CELLS)
+    top = max((rate for _, rate in rates), default=0.0) or 1.0
     drawn = Text()
-    marks = {min(int((at - begin) / cell_s), SPARK_CELLS - 1) for at in kills if begin <= at <= end}
-    for cell, n in enumerate(done):
-        level = -(-n * (len(SPARKS) - 1) // top)
-        drawn.append(*(("✗", "bold red") if cell in marks else (SPARKS[level], "cyan")))
+    for before, (at_s, rate) in zip([(0.0, 0.0), *rates], rates, strict=False):
+        hit = any(before[0] < kill <= at_s for kill in kills)
+        level = math.ceil(rate / top * (len(SPARKS) - 1) - 1e-6)
+        drawn.append(*(("✗", "bold red") if hit else (SPARKS[level], "cyan")))
     return drawn
 
 
@@ -172,15 +166,14 @@ def _days(board: Board) -> RenderableType:
 
     table = Table(box=None, padding=(0, 1), show_header=False)
     fired = {alert.window_start.date() for alert in board.alerts if alert.window_start}
-    shown: deque[tuple[str, str, Text]] = deque(maxlen=DAYS_SHOWN)
-    for day in board.days:
-        bad = day.share >= 0.35
-        bar = Text("█" * max(0, round(day.share * BAR_CELLS / 0.6)), style="red" if bad else "cyan")
+    last = len(board.days)
+    if board.ended_s is not None and fired:  # at the end the storm is shown, not the quiet after it
+        last = min(last, next(n for n, day in enumerate(board.days) if day.date in fired) + DAYS_SHOWN // 2 + 1)
+    for day in board.days[max(0, last - DAYS_SHOWN):last]:
+        bar = Text("█" * round(day.share * BAR_CELLS / 0.6), style="red" if day.share >= ALARMING else "cyan")
         if day.date in fired:
             bar.append(" ALERT", style="bold red")
-        shown.append((f"{day.date:%a %d %b}", f"{day.share:.0%}", bar))
-    for row in shown:
-        table.add_row(*row)
+        table.add_row(f"{day.date:%a %d %b}", f"{day.share:.0%}", bar)
     return table
 
 

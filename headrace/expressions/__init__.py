@@ -26,6 +26,7 @@ class Evaluated:
     """What a batch gave: an array per expression, and which rows a CAST failed on."""
 
     arrays: Mapping[str, pa.Array]
+    """In the order of the expressions."""
     failed: pa.BooleanArray | None
     """Rows where some CAST became null although its operand was not; None when there is no such row."""
     _rows: pa.RecordBatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable
 
 import sqlglot
@@ -32,6 +33,7 @@ _REFUSED: tuple[tuple[tuple[type[exp.Expression], ...], str, str], ...] = (
      "replay", "use a time the record carries"),
     ((exp.Rand, exp.Randn, exp.Uuid), "chance gives another answer on replay", "derive it from the record's own key"),
     ((exp.Placeholder, exp.Parameter), "parameters are not known here", "write the value itself"),
+    ((exp.Command, exp.Block), "a statement is not part of a scalar expression", "write an expression, not a command"),
     ((exp.Star,), "a star is not a scalar expression", "name the columns"),
     ((exp.Alias,), "an alias has no meaning here", "the name is the key in the flow file"),
     ((exp.Bracket, exp.Array, exp.Struct, exp.Tuple, exp.JSONExtract), "lists, maps and structs cannot be built or "
@@ -89,6 +91,7 @@ def parse(text: str, where: str) -> exp.Expression:
         raise ExpressionError(f"{where} is empty", hint="write an SQL expression, e.g. \"distance > 2000\"")
     if len(text) > CHARACTERS_MAX:
         raise refuse(where, text, None, f"it has {len(text):,} characters, more than {CHARACTERS_MAX:,}", "shorten it")
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)  # it warns of statements, which are refused below
     try:
         tokens = sqlglot.tokenize(text, read=DIALECT)
         if len(tokens) > TOKENS_MAX:
@@ -98,6 +101,7 @@ def parse(text: str, where: str) -> exp.Expression:
         seen = getattr(error, "errors", None) or [{}]
         at = f" at line {seen[0]['line']}, column {seen[0]['col']}" if "line" in seen[0] else ""
         told = str(seen[0].get("description") or error).strip().rstrip(".").splitlines()[0]
+        told = "a function lacks an argument" if told.startswith("Required keyword") else told
         raise refuse(where, text, None, f"this is not an SQL expression{at}: {told}",
                      "text stands in 'single' quotes, odd column names in \"double\" quotes") from error
     except RecursionError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import polars as pl
@@ -18,7 +18,8 @@ from headrace.expressions.translate import Cast, Columns, Translator
 class _Program:
     """What `Expressions` runs. A bare column never enters Polars, a constant is computed once."""
 
-    def __init__(self) -> None:
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(names)
         self.bare: dict[str, str] = {}
         self.constants: dict[str, pa.Scalar] = {}
         self.selected: dict[str, tuple[pl.Expr, pa.DataType]] = {}
@@ -47,7 +48,7 @@ class _Program:
                 arrays[name] = array if array.type == type_ else pc.cast(array, type_)
             if self.casts and out["failed"].any():
                 failed = out["failed"].to_arrow()
-        return arrays, failed
+        return {name: arrays[name] for name in self.names}, failed
 
     def explain(self, rows: pa.RecordBatch) -> list[list[str]]:
         """For rows on which a cast fails: what is wrong with each."""
@@ -68,7 +69,7 @@ def _types(schema: pa.Schema) -> Columns:
 
 def compile_texts(texts: Mapping[str, str], schema: pa.Schema, where: Mapping[str, str]) -> Expressions:
     """The work behind `compile_many`; `where` names each expression in messages. Raises ExpressionError."""
-    program, fields, columns = _Program(), [], _types(schema)
+    program, fields, columns = _Program(texts), [], _types(schema)
     used: dict[str, None] = {}
     entering: dict[str, None] = {}
     for name, text in texts.items():

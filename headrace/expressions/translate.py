@@ -379,6 +379,19 @@ def _paren(t: Translator, node: exp.Expression) -> Typed:
     return t.typed(node.this)
 
 
+def _local(t: Translator, node: exp.Expression) -> Typed:
+    """ts AT TIME ZONE 'America/New_York': what the clocks there show, as a timestamp without a zone."""
+    time, zone = t.of(node.this, TIME, why="AT TIME ZONE"), node.args["zone"]
+    if not (isinstance(time.dtype, pl.Datetime) and time.dtype.time_zone):
+        raise t.refuse(node, "AT TIME ZONE takes a timestamp with time zone", "CAST(… AS timestamptz) takes it for UTC")
+    name = zone.name if isinstance(zone, exp.Literal) else ""
+    try:
+        pl.Series([0]).cast(pl.Datetime("us", "UTC")).dt.convert_time_zone(name)
+    except pl.exceptions.PolarsError as error:
+        raise t.refuse(node, f"{gate.quote(name)} is not a time zone", "write it as 'America/New_York'") from error
+    return t.make(node, time.expr.dt.convert_time_zone(name).dt.replace_time_zone(None), [time])
+
+
 def _no_zero(divisor: pl.Expr) -> pl.Expr:
     """Division by zero gives null, as in DuckDB, rather than an infinity that wanders on."""
     return pl.when(divisor == 0).then(None).otherwise(divisor)
@@ -399,5 +412,5 @@ _NODES: dict[type[exp.Expression], Callable[[Translator, exp.Expression], Typed]
     exp.And: _logic, exp.Or: _logic, exp.Not: _not, exp.Is: _is, exp.In: _in, exp.Between: _between,
     exp.Like: _like, exp.ILike: _like, exp.Escape: _like, exp.Neg: _negative, exp.DPipe: _joined, exp.Case: _case,
     exp.If: _case, exp.Cast: _cast, exp.TryCast: _cast, exp.Coalesce: _coalesce, exp.Nullif: _nullif,
-    exp.Greatest: _extremes, exp.Least: _extremes, exp.Concat: _concat,
+    exp.AtTimeZone: _local, exp.Greatest: _extremes, exp.Least: _extremes, exp.Concat: _concat,
     **dict.fromkeys(_COMPARE, _comparison), **dict.fromkeys(_ARITHMETIC, _arithmetic)}

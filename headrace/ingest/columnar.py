@@ -12,7 +12,7 @@ import pyarrow as pa
 from headrace.codec import AvroSchema, Decoder
 from headrace.codec.container import FRAME, open_container
 from headrace.codec.types import Field
-from headrace.errors import UserError
+from headrace.errors import SchemaError, UserError
 from headrace.ingest.columns import Column, assemble, check_columns, from_arrow
 from headrace.ingest.piece import Bad, Piece, Position
 
@@ -28,7 +28,11 @@ class Parquet:
         except pa.ArrowInvalid as error:
             raise UserError(f"{path} is not a Parquet file: {error}") from error
         names = self.file.schema_arrow.names
-        check_columns(schema, names, str(path))
+        try:
+            check_columns(schema, names, str(path))
+        except SchemaError:
+            self.file.close()
+            raise
         self.schema, self.total, self.record = schema, self.file.metadata.num_rows, (position or {}).get("record", 0)
         if self.record > self.total:
             raise UserError(f"{path} has {self.total:,} records, and {self.record:,} were read before: it is another "

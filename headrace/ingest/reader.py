@@ -71,7 +71,12 @@ def open_reader(path: Path, schema: AvroSchema, *, format: str | None = None, op
         return Avro(path, schema, position)
     if position and path.stat().st_size < position.get("byte", 0):
         raise _shrunk(path, position["byte"])
-    return _text(path.open("rb"), schema, kind, options, path, position, grows)
+    stream = path.open("rb")
+    try:
+        return _text(stream, schema, kind, options, path, position, grows)
+    except BaseException:
+        stream.close()
+        raise
 
 
 def open_stream(stream: BinaryIO, schema: AvroSchema, *, format: str = "jsonl",

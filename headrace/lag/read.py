@@ -7,7 +7,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, MutableMapp
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    ConsumerGroupType,
+    IsolationLevel,
+    KafkaException,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from headrace.errors import BrokerError, UserError
@@ -19,6 +25,8 @@ from headrace.settings import Settings
 from headrace.topics import admin
 
 REQUEST_S = 10.0
+READERS = (ConsumerGroupType.UNKNOWN, ConsumerGroupType.CLASSIC, ConsumerGroupType.CONSUMER)
+"""Kinds of group that commit offsets (share groups do not); brokers before 3.8 do not say."""
 Known = MutableMapping[Position, tuple[int, int]]
 """Position → (offset, timestamp in ms) of the first record there: kept between samples, since it does not change."""
 
@@ -54,7 +62,7 @@ def _result(future: Future[Any], what: str) -> Any:
 def _states(client: AdminClient, wanted: Collection[str]) -> dict[str, str]:
     """Group → state, of the wanted ones."""
     listed = _result(client.list_consumer_groups(request_timeout=REQUEST_S), "the groups cannot be listed")
-    states = {g.group_id: g.state.name.lower() for g in listed.valid}
+    states = {g.group_id: g.state.name.lower() for g in listed.valid if g.type in READERS}
     for name in wanted:
         if name not in states:
             raise UserError(f"there is no consumer group “{name}”{nearest(name, states)}",
@@ -71,12 +79,20 @@ def _committed(client: AdminClient, groups: Iterable[str]) -> dict[str, dict[Par
     out: dict[str, dict[Partition, int | None]] = {}
     for name, futures in zip(names, asked, strict=True):
         found = _result(futures[name], f"the offsets of group {name} cannot be read")
-        mine: dict[Partition, int | None] = {}
-        for member in _result(members[name], f"group {name} cannot be described").members:
-            mine |= {(at.topic, at.partition): None for at in member.assignment.topic_partitions}
+        mine: dict[Partition, int | None] = dict.fromkeys(_assigned(members[name]))
         mine |= {(at.topic, at.partition): at.offset if at.offset >= 0 else None for at in found.topic_partitions}
         out[name] = mine
     return out
+
+
+def _assigned(future: Future[Any]) -> list[Partition]:
+    """What a group's members read. Groups of other protocols (Kafka Connect's workers) cannot be described: nothing."""
+    try:
+        members = future.result(timeout=REQUEST_S * 2).members
+    except KafkaException:
+        return []
+    return [(at.topic, at.partition) for member in members if member.assignment
+            for at in member.assignment.topic_partitions]
 
 
 Ends = tuple[int | None, int | None, int | None]

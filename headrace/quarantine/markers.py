@@ -13,9 +13,9 @@ import json
 from typing import Any
 
 from headrace.errors import BrokerError
-from headrace.peek import parse_position, scan
+from headrace.peek import NoTopic, parse_position, scan
 from headrace.settings import Settings
-from headrace.topics import TopicPlan, admin, ensure, existing
+from headrace.topics import TopicPlan, admin, ensure
 
 REPLAYED = "headrace.quarantine.replayed"
 
@@ -52,12 +52,13 @@ class Markers:
         Replays of other topics write here too: one whose transaction is open hides our markers behind it, so it is
         waited for, which takes no longer than the transaction's time-out. Raises BrokerError.
         """
-        if REPLAYED not in existing(self.settings):
-            return self.done
-        for messages in scan(self.settings, REPLAYED, self._next, await_open=True):
-            for message in messages:
-                self._next[int(message.partition() or 0)] = int(message.offset() or 0) + 1
-                self._take(message.key(), message.value())
+        try:
+            for messages in scan(self.settings, REPLAYED, self._next, await_open=True):
+                for message in messages:
+                    self._next[int(message.partition() or 0)] = int(message.offset() or 0) + 1
+                    self._take(message.key(), message.value())
+        except NoTopic:
+            pass
         return self.done
 
     def _take(self, key: Any, value: Any) -> None:

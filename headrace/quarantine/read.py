@@ -6,13 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from confluent_kafka import Message
 
 from headrace.batch import Headers, Span, read_lineage
 from headrace.connectors.quarantine import FLOW, REASONS, STEP, TIME
-from headrace.errors import ConfigError
 from headrace.peek import first_records, scan, span_of
 from headrace.settings import Settings
 
@@ -38,21 +38,33 @@ class Held:
     @property
     def ids(self) -> list[str]:
         """The ids of its reasons."""
-        return [reason.partition(":")[0] for reason in self.reasons]
+        return list(map(_id, self.reasons))
 
 
 def held(message: Message) -> Held:
     """One record of a quarantine topic. What is not in its headers, or not as it should be, is None or empty."""
-    headers: Headers = [(name, value) for name, value in message.headers() or []]
-    said = {name: value.decode("utf-8", "replace") for name, value in headers if isinstance(value, bytes)}
-    try:
-        reasons = tuple(map(str, json.loads(said.get(REASONS, "[]"))))
-    except (ValueError, TypeError):
-        reasons = (said[REASONS],)
+    headers: Any = message.headers() or []
+    said = dict(headers)
     key, value = message.key(), message.value()
-    return Held(span_of(message), read_lineage(headers), said.get(FLOW), said.get(STEP), reasons, said.get(TIME),
-                message.timestamp()[1], key if isinstance(key, bytes) else None,
-                value if isinstance(value, bytes) else None, headers)
+    return Held(span_of(message), read_lineage(headers), _text(said.get(FLOW)), _text(said.get(STEP)),
+                _reasons(said.get(REASONS)), _text(said.get(TIME)), message.timestamp()[1],
+                key if isinstance(key, bytes) else None, value if isinstance(value, bytes) else None, headers)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("utf-8", "replace")
+
+
+@lru_cache(maxsize=4096)
+def _reasons(value: bytes | None) -> tuple[str, ...]:
+    try:
+        return tuple(map(str, json.loads(value or b"[]")))
+    except (ValueError, TypeError):
+        return (_text(value) or "",)
+
+
+def _id(reason: str) -> str:
+    return reason.partition(":")[0]
 
 
 def every(settings: Settings, topic: str) -> Iterator[list[Held]]:
@@ -89,17 +101,19 @@ class Summary:
 def summary(settings: Settings, topic: str, done: Collection[tuple[int, int]]) -> Summary:
     """Counts over a whole topic; `done` are the (partition, offset) sent back already. Reads all of it."""
     out = Summary(topic)
-    for batch in every(settings, topic):
-        out.records += len(batch)
-        for record in batch:
-            out.by_reason.update(dict.fromkeys(record.ids, 1))
-            out.by_step[record.step or "?"] += 1
-            out.by_flow[record.flow or "?"] += 1
-        out.replayed += sum((r.at.partition, r.at.offset_first) in done for r in batch)
-        times = [r.time for r in batch if r.time]
-        if times:
-            out.oldest = min(times) if out.oldest is None else min(out.oldest, *times)
-            out.newest = max(times) if out.newest is None else max(out.newest, *times)
+    kinds: Counter[tuple[bytes | None, ...]] = Counter()  # as they are on the wire: there are few, each is read once
+    times: set[bytes] = set()
+    for messages in scan(settings, topic):
+        said: list[dict[str, Any]] = [dict(message.headers() or []) for message in messages]
+        out.records += len(messages)
+        out.replayed += sum((m.partition(), m.offset()) in done for m in messages) if done else 0
+        kinds.update((one.get(FLOW), one.get(STEP), one.get(REASONS)) for one in said)
+        times |= {one[TIME] for one in said if one.get(TIME)}
+    for (flow, step, reasons), n in kinds.items():
+        out.by_flow[_text(flow) or "?"] += n
+        out.by_step[_text(step) or "?"] += n
+        out.by_reason.update(dict.fromkeys(map(_id, _reasons(reasons)), n))
+    out.oldest, out.newest = (_text(min(times)), _text(max(times))) if times else (None, None)
     return out
 
 
@@ -109,9 +123,7 @@ def topics(settings: Settings, existing: Mapping[str, int]) -> list[str]:
 
     named = {name for name in existing if name.endswith(SUFFIX)}
     for each in flow.names(settings.project):
-        try:
-            spec = flow.load(flow.find(each, settings.project))
-        except ConfigError:
-            continue  # a flow that does not lint hides no other flow's quarantine
-        named |= {name for name, sink in spec.sinks.items() if sink.kind == "quarantine" and name in existing}
+        spec, _ = flow.examine(flow.find(each, settings.project))  # findings are lint's affair
+        sinks = spec.sinks if spec else {}
+        named |= {name for name, sink in sinks.items() if sink.kind == "quarantine" and name in existing}
     return sorted(named)

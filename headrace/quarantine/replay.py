@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -36,6 +36,7 @@ REPLAYED_HEADER = "headrace.replayed"
 OVERHEAD_BYTES = 512
 COMMIT_S = 60.0
 EXAMPLES_MAX = 5
+BATCH_BYTES = 32 << 20
 
 
 @dataclass(slots=True)
@@ -87,7 +88,7 @@ class _Targets:
         return record.source.partition if there else -1
 
 
-def replay(settings: Settings, topic: str, mend: Mend, *, dry_run: bool = False, batch_max: int = 1_000,
+def replay(settings: Settings, topic: str, mend: Mend, *, dry_run: bool = False, batch_max: int = 5_000,
            told: Callable[[Replayed], None] = lambda so_far: None) -> Replayed:
     """Sends back what `mend` selects of a quarantine topic, up to its present end. `told` hears after each batch.
 
@@ -130,15 +131,18 @@ def replay(settings: Settings, topic: str, mend: Mend, *, dry_run: bool = False,
     return out
 
 
-def _batches(settings: Settings, topic: str, mend: Mend, batch_max: int, out: Replayed) -> Any:
-    """The selected records, at most `batch_max` at a time, in the order of each partition."""
+def _batches(settings: Settings, topic: str, mend: Mend, batch_max: int, out: Replayed) -> Iterator[list[Held]]:
+    """The selected records, at most `batch_max` or about BATCH_BYTES at a time, in the order of each partition."""
     waiting: list[Held] = []
+    size = 0
     for batch in every(settings, topic):
         out.read += len(batch)
-        waiting += filter(mend.selects, batch)
-        while len(waiting) >= batch_max:
-            yield waiting[:batch_max]
-            del waiting[:batch_max]
+        for record in filter(mend.selects, batch):
+            waiting.append(record)
+            size += len(record.value or b"")
+            if len(waiting) == batch_max or size >= BATCH_BYTES:
+                yield waiting
+                waiting, size = [], 0
     if waiting:
         yield waiting
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
+import fastavro
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from headrace.codec import AvroSchema, Decoded, Decoder, Encoder, parse
 from tests.contract.avro_cases import (
     FRAME,
+    bare,
     evolved,
     reference_read,
     reference_schema,
@@ -128,17 +131,17 @@ def test_a_damaged_record_is_judged_alike_alone_and_in_company(data: st.DataObje
 
 @BOUNDED
 @given(st.data())
-def test_records_of_an_older_schema_are_resolved_alike(data: st.DataObject) -> None:
-    written = data.draw(schemas)
+def test_records_of_an_older_schema_are_resolved_as_by_fastavro(data: st.DataObject) -> None:
+    """By fastavro, since the reference package does not promote within nested arrays, and knows no aliases."""
+    written = bare(data.draw(schemas))
     wanted = data.draw(evolved(written))
     writer, reader = parse(json.dumps(written)), parse(json.dumps(wanted))
-    theirs_writer, theirs_reader = reference_schema(written), reference_schema(wanted)
     rows = data.draw(st.lists(values(writer.type), min_size=1, max_size=4))
-    payloads = [reference_write(theirs_writer, row) for row in rows]
+    payloads = [reference_write(reference_schema(written), row) for row in rows]
     found = Decoder(reader, lambda number: writer).decode(payloads)
     assert found.rejects == []
     assert found.rows.schema == reader.arrow
     found.rows.validate(full=True)
     for payload, ours in zip(payloads, found.rows.to_pylist(), strict=True):
-        theirs = reference_read(theirs_writer, payload, theirs_reader)
+        theirs = fastavro.schemaless_reader(io.BytesIO(payload[len(FRAME):]), written, wanted)
         assert same(reader.type, theirs, ours), (theirs, ours)

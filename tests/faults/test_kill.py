@@ -135,7 +135,7 @@ def test_each_input_exactly_once(project: Settings, topic: Callable[..., str]) -
 
 
 def _in_order(messages: list[Any]) -> None:
-    """Order per key: outputs of one source partition appear in the order of its offsets, within each output partition."""
+    """Order per key: what one source partition gave appears in the order of its offsets, in each output partition."""
     last: dict[Any, int] = {}
     for message in messages:
         span = read_lineage(message.headers())

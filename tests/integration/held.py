@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import chdir
 from typing import Any
 
 import pyarrow as pa
 from confluent_kafka import Consumer, Producer, TopicPartition
+from typer.testing import CliRunner, Result
 
 from headrace import codec
 from headrace.batch import Frames, Meta, Outgoing, Rejects
+from headrace.cli import build
 from headrace.connectors.quarantine import QuarantineSink
 from headrace.registry import Registry
 from headrace.settings import Settings
@@ -28,14 +31,17 @@ def encode(settings: Settings, topic: str, records: Sequence[dict[str, Any]],
     return codec.Encoder(schema, schema.arrow, number).encode(rows)
 
 
-def write(settings: Settings, topic: str, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None,
-          partitions: int = 1, headers: Sequence[tuple[str, bytes]] = (), timestamp_ms: int = 1_700_000_000_000) -> None:
+def write(settings: Settings, topic: str, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None, *,
+          partitions: int = 1, headers: Sequence[tuple[str, bytes]] = (),
+          timestamp_ms: int = 1_700_000_000_000) -> None:
     """Payloads in turn over the partitions."""
     producer = Producer(settings.client())
+    refused: list[Any] = []
     for n, value in enumerate(values):
         producer.produce(topic, value, keys[n] if keys else str(n).encode(), n % partitions, timestamp=timestamp_ms + n,
-                         headers=list(headers))
+                         headers=list(headers), on_delivery=lambda error, _: refused.append(error) if error else None)
     assert producer.flush(20) == 0
+    assert not refused, refused
 
 
 def read(settings: Settings, *topics: str) -> list[Any]:
@@ -53,6 +59,12 @@ def read(settings: Settings, *topics: str) -> list[Any]:
                 found.append(message)
     reader.close()
     return sorted(found, key=lambda m: (m.topic(), m.partition(), m.offset()))
+
+
+def cli(settings: Settings, *arguments: str) -> Result:
+    """A command, run here in the project's folder; what it raises is in `exception`."""
+    with chdir(settings.project):
+        return CliRunner().invoke(build(), list(arguments))
 
 
 def hold(settings: Settings, source: str, quarantine: str, reasons: Sequence[Sequence[str]], *,

@@ -19,6 +19,7 @@ from headrace.errors import UserError
 from headrace.lag import PartitionLag, measure
 from headrace.settings import Settings
 from headrace.stack.tools import kafka_tool
+from tests.integration.held import cli
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(120)]
 
@@ -61,7 +62,8 @@ def transactional(settings: Settings, topic: str, n: int) -> Producer:
 def tool(settings: Settings, group: str) -> dict[tuple[str, int], tuple[int, int, int]]:
     """What kafka-consumer-groups says: partition → (committed, end, lag)."""
     assert settings.bootstrap
-    told = kafka_tool("kafka-consumer-groups", ["--bootstrap-server", settings.bootstrap, "--describe", "--group", group])
+    told = kafka_tool("kafka-consumer-groups",
+                      ["--bootstrap-server", settings.bootstrap, "--describe", "--group", group])
     rows = [line.split() for line in told.splitlines()]
     return {(row[1], int(row[2])): (int(row[3]), int(row[4]), int(row[5]))
             for row in rows if row[:1] == [group] and row[3].isdigit()}
@@ -172,25 +174,20 @@ def test_known_first_records_are_not_read_again(project: Settings, topic: Topic,
     assert known == {}, "positions nobody stands at are forgotten"
 
 
-def run(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "headrace", "lag", *arguments], cwd=settings.project, text=True,
-                          capture_output=True, timeout=30, check=False)
-
-
 def test_command(project: Settings, topic: Topic, group: str) -> None:
     source = topic("command", 2)
     write(project, source, 1, 1234)
     commit(project, group, source, {0: 0, 1: 0})
-    done = run(project, group, "--json")
+    done = cli(project, "lag", group, "--json")
     document = json.loads(done.stdout)
     assert document["groups"][group]["lag"] == 1234
     assert document["groups"][group]["topics"][source]["1"]["lag"] == 1234
-    assert group in json.loads(run(project, "--json").stdout)["groups"], "all groups, when none is named"
-    drawn = run(project, group)
+    assert group in json.loads(cli(project, "lag", "--json").stdout)["groups"], "all groups, when none is named"
+    drawn = cli(project, "lag", group)
     assert "1,234" in drawn.stdout
-    wrong = run(project, f"{group}x")
-    assert wrong.returncode == 2
-    assert f"did you mean “{group}”" in wrong.stderr
+    wrong = cli(project, "lag", f"{group}x")
+    assert isinstance(wrong.exception, UserError)
+    assert f"did you mean “{group}”" in str(wrong.exception)
 
 
 def test_unknown_group(project: Settings) -> None:
@@ -203,8 +200,8 @@ def test_watch_until_interrupted(project: Settings, topic: Topic, group: str) ->
     source = topic("watched")
     write(project, source, 0, 100)
     commit(project, group, source, {0: 0})
-    watching = subprocess.Popen([sys.executable, "-m", "headrace", "lag", group, "--watch", "--interval", "0.3", "--json"],
-                                cwd=project.project, text=True, stdout=subprocess.PIPE, env=dict(os.environ))
+    command = [sys.executable, "-m", "headrace", "lag", group, "--watch", "--interval", "0.3", "--json"]
+    watching = subprocess.Popen(command, cwd=project.project, text=True, stdout=subprocess.PIPE, env=dict(os.environ))
     assert watching.stdout is not None
     with watching:
         first = json.loads(watching.stdout.readline())["groups"][group]

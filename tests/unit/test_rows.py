@@ -212,9 +212,9 @@ def test_parquet_values_are_cast_and_misfits_told(tmp_path: Path) -> None:
                              "miles": pa.array([1, 2, 1 << 40])}), path)
     rows, bad = everything(open_reader(path, FLIGHT))
     assert [r["id"] for r in rows] == [1]
-    assert bad == [(2, "id: 2.5 is not a long; at: 1970-01-01 00:00:00.000000001 is not a timestamp-millis"),
-                   (3, "at: 1970-01-01 00:00:00.000000002 is not a timestamp-millis; carrier: null, where the schema "
-                    "has no null; miles: 1099511627776 is not an int")]
+    assert bad == [(2, "id: 2.5 is not a long; at: 1970-01-01 00:00:00.000000001+00:00 is not a timestamp-millis"),
+                   (3, "at: 1970-01-01 00:00:00.000000002+00:00 is not a timestamp-millis; carrier: null, where the "
+                    "schema has no null; miles: 1099511627776 is not an int")]
 
 
 def test_an_avro_container_is_resolved_to_the_schema(tmp_path: Path) -> None:

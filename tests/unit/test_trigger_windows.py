@@ -90,10 +90,10 @@ def worlds(draw: st.DrawFn) -> tuple[Axis, Rule, list[Row]]:
     axis = Axis(size, late=draw(st.integers(0, (OPEN_MAX - 1) * size)), shift=draw(st.integers(-20, 20)))
     measure = draw(st.sampled_from(["share", "count", "volume"]))
     carry = measure != "share" and draw(st.booleans())
-    rule = Rule(measure, draw(st.sampled_from([0.2, 0.5, 1.0]) if measure == "share" else st.integers(1, 9)),
+    rule = Rule(measure, draw(st.sampled_from([0.2, 0.5, 1.0]) if measure == "share" else st.integers(1, 5)),
                 below=not carry and draw(st.booleans()), rows_min=draw(st.integers(0, 4)),
                 cool_down=draw(st.integers(0, 4)), repeat=draw(st.booleans()), carry=carry)
-    steps = draw(st.lists(st.tuples(st.integers(-15, 25), st.integers(1, 4), st.booleans()), min_size=1, max_size=60))
+    steps = draw(st.lists(st.tuples(st.integers(-8, 14), st.integers(1, 4), st.booleans()), min_size=1, max_size=60))
     at, offset, rows = draw(st.integers(-50, 50)), draw(st.integers(0, 100)), []
     for step, skipped, matched in steps:
         at, offset = at + step, offset + skipped
@@ -129,6 +129,7 @@ def days(*shares: float, rows: int = 100) -> list[Row]:
     (Rule("share", 0.35, rows_min=101), (0.5, 0.5), []),
     (Rule("share", 0.35), (0.35,), [0]),
     (Rule("count", 120, carry=True, repeat=True), (0.5, 0.5, 0.5, 0.5, 0.5, 0.9), [2, 5]),
+    (Rule("count", 40, carry=True), (0.5, 0.5, 0.1, 0.5), [0, 1, 3]),
     (Rule("volume", 101, below=True), (0.5, 0.5, 0.5), [1]),
 ])
 def test_debounce(rule: Rule, shares: tuple[float, ...], fired: list[int]) -> None:
