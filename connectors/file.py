@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -112,6 +112,11 @@ class FileSource:
                             hint="--reset begins at its start")
         self._reader = open_reader(self.path, schema, format=self.config.kind, options=options, position=position,
                                    grows=self.config.tail)
+
+    @property
+    def unused(self) -> Sequence[str]:
+        """Columns of the file that the schema lacks."""
+        return () if self._reader is None else self._reader.unused
 
     def read(self, records_max: int) -> Piece | None:
         """The next records; None at the end, or, with `tail`, when nothing was appended. Raises UserError."""

@@ -132,10 +132,10 @@ class Pipeline:
                     rejects += refused
             if parts:
                 out.sinks[sink.name] = join(parts)
-        for refused in rejects:
-            for why in refused.reasons:
-                out.add(refused.step, "reject", why[0].partition(":")[0], 1)
+        for part in rejects:
+            for why in part.reasons:
+                out.add(part.step, "reject", why[0].partition(":")[0], 1)
             if self.plan.rejects:
-                held = self._quarantine[self.plan.rejects].reject(refused)
+                held = self._quarantine[self.plan.rejects].reject(part)
                 before = out.sinks.get(self.plan.rejects)
                 out.sinks[self.plan.rejects] = join([before, held]) if before else held

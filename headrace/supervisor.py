@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 log = logging.getLogger("headrace.supervisor")
@@ -35,7 +35,7 @@ class Child:
         log.info("worker started", extra={"worker": self.name, "pid": self.process.pid})
 
 
-def supervise(commands: dict[str, Sequence[str]]) -> int:
+def supervise(commands: Mapping[str, Sequence[str]]) -> int:
     """Start every command, watch until all ended well or we are told to stop; the exit code.
 
     A worker killed by a signal, or by an error of its environment, is started again after 1, 2, 4 … 30 s, at most

@@ -66,7 +66,7 @@ def ensure(settings: Settings, topics: Iterable[TopicPlan]) -> list[str]:
     client = admin(settings)
     there = set(client.list_topics(timeout=CONNECT_TIMEOUT_S).topics)
     wanted = {t.name: t for t in topics if t.name not in there}
-    made = []
+    made: list[str] = []
     if not wanted:
         return made
     new = [NewTopic(t.name, t.partitions, t.replication, config=dict(t.config)) for t in wanted.values()]

@@ -174,6 +174,7 @@ class Worker:
             else:
                 self.observer.aborted()
                 self.state.drop()
+                self._eof |= {**hand.polled.ends, **ahead.ends}  # what is rewound will come to its end again
                 self._rewind([*(following.outputs.spans if following else ()), *hand.outputs.spans])
                 hand = None
 
@@ -197,6 +198,7 @@ class Worker:
             log.warning("waiting", extra={"flow": self.plan.flow, "reason": str(error),
                                           "retry_after_s": error.retry_after_s})
             self.state.undo()
+            self._eof |= polled.ends
             self._rewind(Frames(polled.messages).spans())
             time.sleep(min(error.retry_after_s, WAIT_S_MAX))  # well within max.poll.interval.ms
             return None
@@ -243,6 +245,7 @@ class Worker:
             at = (span.topic, span.partition)
             self._done[at] = max(span.offset_last + 1, hand.polled.ends.get(at, 0))
             self._eof.pop(at, None)
+        self._eof |= {at: end for at, end in hand.polled.ends.items() if end > self._done.get(at, end)}
         self._newest_ms = hand.newest_ms
         self._pace.records += out.records_in
         self._pace.last_s = time.perf_counter()

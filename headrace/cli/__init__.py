@@ -17,7 +17,7 @@ def build() -> typer.Typer:
                       help="Streams of events, checked and shaped, to the models that live on them.")
 
     @app.callback(invoke_without_command=True)
-    def version(ctx: typer.Context, version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
+    def root(version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
         if version:
             from headrace import __version__
 

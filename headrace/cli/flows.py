@@ -30,7 +30,8 @@ def lint(paths: list[Path] = typer.Argument(None, help="Files or folders; by def
     from headrace import lint as linting
     from headrace.settings import find_project
 
-    project = find_project(paths[0] if paths and paths[0].is_dir() else None)
+    first = paths[0] if paths else Path.cwd()
+    project = find_project(first if first.is_dir() else first.parent)
     files = [_shown(p) for p in linting.files(paths or [], project)]
     findings = linting.lint(files, project)
     tally = {severity: sum(f.severity == severity for f in findings) for severity in MARKS}

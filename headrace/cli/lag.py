@@ -84,17 +84,17 @@ def _watch(here: Any, names: list[str], interval: float, json: bool) -> None:
 def _drawn(groups: Mapping[str, GroupLag], trends: Mapping[str, Trend | None]) -> Any:
     """The groups as one rich table: a line with the total of each group, then a line a partition.
 
-    Notes: `n open`, beyond the end in open transactions; `n no record`, part of the lag that nobody will ever read.
+    Notes: `n open`, beyond the end in open transactions; `n markers`, part of the lag that nobody will ever read.
     """
     from rich import box
     from rich.table import Table
 
     silent = [name for name, group in groups.items() if not group.partitions]
-    drawn = Table(title=None if groups else "There is no consumer group yet.", caption_justify="left", box=box.SIMPLE,
-                  caption=f"Without offsets: {', '.join(silent)}" if silent else None)
+    drawn = Table(title=None if groups else "There is no consumer group yet.", box=box.SIMPLE_HEAD, pad_edge=False,
+                  caption_justify="left", caption=f"No offsets: {', '.join(silent)}" if silent else None)
     names = [*groups.keys() - silent, *(f"  {topic}" for group in groups.values() for topic, _ in group.partitions)]
-    drawn.add_column("group, topic", overflow="fold", min_width=min(30, max(map(len, names), default=0)))
-    for name in ("partition", "committed", "end", "lag", "behind"):
+    drawn.add_column("group, topic", overflow="fold", min_width=min(24, max(map(len, names), default=0)))
+    for name in ("part", "committed", "end", "lag", "behind"):
         drawn.add_column(name, justify="right", no_wrap=True)
     drawn.add_column("", overflow="fold", min_width=9)
     for name, group in groups.items():
@@ -111,7 +111,7 @@ def _drawn(groups: Mapping[str, GroupLag], trends: Mapping[str, Trend | None]) -
 
 
 def _notes(p: PartitionLag) -> str:
-    said = ((p.open, "open"), (p.markers, "no record"))
+    said = ((p.open, "open"), (p.markers, "markers"))
     return ", ".join([f"{n:,} {what}" for n, what in said if n] + ["no commit"] * (p.committed is None))
 
 

@@ -56,6 +56,8 @@ def register(app: typer.Typer) -> None:
         begun = time.monotonic()
         with closing(_open(file, shape, format, options)) as source:
             made = prepare(here, Target(topic, shape, key, timestamp), partitions=partitions, create=create, told=say)
+            if source.unused:
+                say(f"passed over, since {shape} has no such fields: {', '.join(source.unused)}")
             done = _produce(here, source, made, file, rate, json)
         seconds = round(time.monotonic() - begun, 3)
         if json:
@@ -93,10 +95,10 @@ def register(app: typer.Typer) -> None:
 
         ask = Ask(topic, from_beginning, partition, offset, n, until_end, timeout, where, headers)
         reading = Consumption(settings.load(), ask)
-        show = _values if values else dump if json or not sys.stdout.isatty() else _line()
+        show = _values if values else _json if json or not sys.stdout.isatty() else _line()
         try:
-            for record in reading.records():
-                show(record)
+            for records in reading.batches():
+                show(records)
         except KeyboardInterrupt:
             pass
         except BrokenPipeError:  # `… | head`: nobody reads on
@@ -165,9 +167,15 @@ def _produce(here: Any, source: Reader, made: Any, file: Path, rate: float | Non
                        progress=lambda n: bar.update(task, completed=source.share(), records=n))
 
 
-def _values(record: dict[str, Any]) -> None:
-    if "value" in record:
-        dump(record["value"])
+def _json(records: list[Any]) -> None:
+    """A batch in one write: what is piped on comes at once, and a long topic quickly."""
+    import json
+
+    print("".join(json.dumps(record, ensure_ascii=False, default=str) + "\n" for record in records), end="", flush=True)
+
+
+def _values(records: list[dict[str, Any]]) -> None:
+    _json([record["value"] for record in records if "value" in record])
 
 
 def _line() -> Any:
@@ -180,7 +188,11 @@ def _line() -> Any:
 
     console, highlight = Console(), JSONHighlighter()
 
-    def show(record: dict[str, Any]) -> None:
+    def show(records: list[dict[str, Any]]) -> None:
+        for record in records:
+            one(record)
+
+    def one(record: dict[str, Any]) -> None:
         line = Text.assemble((f"{record['partition']}@{record['offset']}", "cyan"), "  ",
                              (record["timestamp"], "dim"), "  ", (str(record["key"] or "–"), "magenta"), "  ")
         if "value" in record:

@@ -76,10 +76,12 @@ class Compiler:
         if reader is None:
             return lambda p, at, row: (None, scan(p, at, row)[1])
         self.same_fixed(writer, reader, path)
-        build = builder(writer, reader)
+        build, arrow = builder(writer, reader), reader.arrow
 
         def read(p: Payloads, at: I64, row: Rows) -> tuple[pa.Array, I64]:
             raw, after = scan(p, at, row)
+            if writer.size > p.data.size:  # a fixed that no record can have: there are no bytes to build from
+                return pa.nulls(len(at), arrow), after
             return build(p, raw, row), after
         return read
 
@@ -381,8 +383,7 @@ def _open_blocks(p: Payloads, at: I64, rows: I64, fresh: I64, state: tuple[I64, 
         size, after[sized] = read_varint(p, after[sized], row[sized])
         room = p.end[row[sized]] - after[sized]
         least = np.negative(count[sized]) * step.least if step.least else size
-        p.mark((size < 0) | (size > room), row[sized], LENGTH)
-        p.mark((size < least) | ((step.least == 0) & (size != 0)), row[sized], BLOCK)
+        p.mark((size < 0) | (size > room) | (size < least) | ((step.least == 0) & (size != 0)), row[sized], BLOCK)
         until[fresh[sized]] = after[sized] + size
         count = np.abs(count)
     seen[fresh] += count
@@ -437,7 +438,7 @@ def _take(p: Payloads, at: I64, rows: I64, who: I64, left: I64, step: Step) -> t
 
 def _take_alone(p: Payloads, at: I64, rows: I64, who: I64, left: I64, step: Step) -> tuple[I64, I64]:
     """All items that are left, one collection after the other: quicker when only a few are long."""
-    data = memoryview(p.data)
+    data = p.buf.data  # not p.data, whose bytes are signed
     owners: list[int] = []
     starts: list[int] = []
     for i in who.tolist():

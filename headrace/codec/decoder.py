@@ -57,6 +57,7 @@ class Decoder:
         if not n:
             return Decoded(_no_rows(self.reader))
         packed = pa.array([*values, bytes(PAD)], pa.binary())
+        assert isinstance(packed, pa.Array), "a batch of 2 GiB: poll fewer records"
         offsets = np.frombuffer(packed.buffers()[1], np.int32, n + 2)
         start, end = offsets[:n].astype(np.int64), offsets[1:n + 1].astype(np.int64)
         data = packed.buffers()[2]

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.codec import wire_write as ink
+from headrace.codec.build import RANGES
 from headrace.codec.types import Type
 from headrace.codec.wire import I64, Rows, Verdicts
 from headrace.codec.wire_write import Piece
@@ -84,8 +85,25 @@ def leaf(plans: Compiler, source: pa.DataType, target: Type, path: str) -> Measu
         return lambda v, column, row: ink.spans_column(*spans(column))
     if target.logical is None:
         return lambda v, column, row: ink.varint_column(_numbers(column))
+    return _temporal(plans, source, target, path)
+
+
+def _temporal(plans: Compiler, source: pa.DataType, target: Type, path: str) -> Measure:
+    """Dates, times and instants; what no calendar has is not written, since it would not be read."""
     cast = _caster(plans, source, target.arrow, path)
-    return lambda v, column, row: ink.varint_column(_numbers(cast(v, column, row)))
+    outside = plans.fault(f"out_of_range: {path} is no {target.logical} of the years 1 to 9999")
+    low, high = RANGES[target.logical]
+
+    def measure(v: Verdicts, column: pa.Array, row: Rows) -> Piece:
+        column = cast(v, column, row)
+        number = _numbers(column)
+        if len(number) and (int(number.min()) < low or int(number.max()) > high):
+            wrong = (number < low) | (number > high)
+            if column.null_count:
+                wrong &= column.is_valid().to_numpy(zero_copy_only=False)
+            v.mark(wrong, row, outside)
+        return ink.varint_column(number)
+    return measure
 
 
 def _numbers(column: pa.Array) -> npt.NDArray[Any]:

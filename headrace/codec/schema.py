@@ -25,6 +25,8 @@ NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 FULL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 KEY_ORDER = ("name", "namespace", "type", "aliases", "doc", "fields", "symbols", "items", "values", "size",
              "logicalType", "precision", "scale", "default", "order")
+DEPTH_MAX, WEIGHT_MAX = 64, 20_000
+"""What a schema may be: names used twice in names used twice would otherwise fill the memory."""
 VALUE = "value"
 """The column that the values of a schema whose top level is no record come in."""
 
@@ -86,10 +88,14 @@ def parse(text: str, *, where: str = "<schema>", known: Sequence[str] = ()) -> A
         if bare not in PLAIN:  # some registries keep the schema "string" without its quotes
             raise SchemaError(f"{where}: not JSON: {error.msg}, line {error.lineno} column {error.colno}") from error
         written = bare
+    except RecursionError as error:
+        raise SchemaError(f"{where}: nested too deeply") from error
     reader = _Reader(where)
     for other in known:
         reader.read(json.loads(other), "", "")
     root = reader.read(written, "", "")
+    if root.weight > WEIGHT_MAX:
+        raise SchemaError(f"{where}: {root.weight:,} types when its names are written out; headrace holds {WEIGHT_MAX:,}")
     if root.kind != "record":
         root = Type("record", fields=(Field(VALUE, root),))
     return AvroSchema(json.dumps(_ordered(written), separators=(",", ":"), ensure_ascii=False), root)
@@ -112,11 +118,20 @@ class _Reader:
         self.where = where
         self.named: dict[str, Type] = {}
         self.open: set[str] = set()
+        self.depth = 0
 
     def fail(self, path: str, why: str, hint: str | None = None) -> NoReturn:
         raise SchemaError(f"{self.where}: {path.lstrip('.') or 'top level'}: {why}", hint=hint)
 
     def read(self, written: Any, namespace: str, path: str) -> Type:
+        if self.depth >= DEPTH_MAX:
+            self.fail(path[:80] + "…", f"nested more than {DEPTH_MAX} levels deep")
+        self.depth += 1
+        made = self.one(written, namespace, path)
+        self.depth -= 1
+        return made
+
+    def one(self, written: Any, namespace: str, path: str) -> Type:
         if isinstance(written, str):
             return self.reference(written, namespace, path)
         if isinstance(written, list):

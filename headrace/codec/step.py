@@ -1,7 +1,7 @@
 """From one value to the next, byte by byte: for the few collections that are too long to be walked in company.
 
 Finding where the items of an array begin needs a walk when their sizes vary. All collections of a batch walk together,
-a numpy pass for each item; but a pass costs as much for one collection as for a thousand, so that one array of a million
+a numpy pass for each item; but a pass costs as much for one collection as for a thousand, so one array of a million
 strings would take minutes. `stepper` walks it alone, in microseconds per item. What it passes over is judged later.
 """
 

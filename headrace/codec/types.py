@@ -99,6 +99,16 @@ class Type:
                 return pa.struct(members) if some else pa.null()
         return PLAIN[self.kind]
 
+    @cached_property
+    def weight(self) -> int:
+        """How many types there are when every reference to a named type is written out."""
+        return 1 + sum(child.weight for child in self.children)
+
+    @property
+    def children(self) -> tuple[Type, ...]:
+        """The types directly within."""
+        return (*(f.type for f in self.fields), *((self.items,) if self.items else ()), *self.branches)
+
     @property
     def item(self) -> Type:
         """What an array or a map holds."""
@@ -140,7 +150,7 @@ class Type:
     def walk(self) -> Iterator[Type]:
         """This type and all within it."""
         yield self
-        for child in (*(f.type for f in self.fields), *((self.items,) if self.items else ()), *self.branches):
+        for child in self.children:
             yield from child.walk()
 
 

@@ -109,6 +109,9 @@ class Task:
             position, _ = offsets.stored(self.settings, self.key)
             self.source.open(self.schema, position)
             log.info("started", extra={"connector": self.connector.name, "position": position})
+            if self.source.unused:
+                log.warning("columns passed over", extra={"connector": self.connector.name,
+                                                          "columns": list(self.source.unused)})
             self._cycle(made)
         finally:
             self.source.close()

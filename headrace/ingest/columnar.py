@@ -39,6 +39,7 @@ class Parquet:
                             "file", hint="--reset begins at its start")
         self._batches = self._from(self.record, [n for n in names if n in schema.arrow.names])
         self._left: pa.RecordBatch | None = None
+        self.unused = [name for name in names if name not in schema.arrow.names]
 
     def _from(self, skip: int, columns: list[str]) -> Iterator[pa.RecordBatch]:
         for group in range(self.file.num_row_groups):
@@ -76,6 +77,8 @@ class Parquet:
 
 class Avro:
     """A Reader of an Avro container. Records are resolved to the schema as Avro says: names, aliases, promotions."""
+
+    unused = ()
 
     def __init__(self, path: Path, schema: AvroSchema, position: Position | None) -> None:
         self.container = open_container(path, schema)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -51,6 +51,11 @@ class Options:
 
 class Reader(Protocol):
     """An open file. `read` gives None when there is nothing more, or, of a file that grows, nothing yet."""
+
+    @property
+    def unused(self) -> Sequence[str]:
+        """Columns of the file that the schema has no field for: they are passed over, and whoever opens it says so."""
+        ...
 
     def read(self, records_max: int) -> Piece | None: ...
 

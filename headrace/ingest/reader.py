@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv as csv_module
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,15 +31,19 @@ def format_of(path: Path) -> str:
 class Text:
     """A Reader of CSV or JSON Lines. The size of a file that grows is asked anew; a stream has none."""
 
-    def __init__(self, cutter: Cutter, convert: Callable[[Cut], Piece], stream: BinaryIO, path: Path | None) -> None:
-        self.cutter, self.convert, self.stream, self.path = cutter, convert, stream, path
+    def __init__(self, cutter: Cutter, convert: Callable[[Cut], Piece], stream: BinaryIO, path: Path | None,
+                 unused: Sequence[str]) -> None:
+        self.cutter, self.convert, self.stream, self.path, self.unused = cutter, convert, stream, path, unused
 
     def read(self, records_max: int) -> Piece | None:
         cut = self.cutter.next(records_max)
         if cut is not None:
             return self.convert(cut)
-        if self.path is not None and self.cutter.grows and self.path.stat().st_size < self.cutter.byte:
-            raise _shrunk(self.path, self.cutter.byte)
+        if self.path is not None and self.cutter.grows:
+            if not self.path.is_file():
+                raise UserError(f"{self.path} is gone, and was read up to byte {self.cutter.byte:,}")
+            if self.path.stat().st_size < self.cutter.byte:
+                raise _shrunk(self.path, self.cutter.byte)
         return None
 
     def share(self) -> float:
@@ -91,6 +95,7 @@ def _text(stream: BinaryIO, schema: AvroSchema, kind: str, options: Options, pat
           position: Position | None, grows: bool) -> Text:
     where = str(path or "standard input")
     byte, line = 0, 1
+    unused: list[str] = []
     if kind == "jsonl":
         convert = jsonl.converter(schema)
         if path is not None and stream.read(3) == BOM:
@@ -107,12 +112,17 @@ def _text(stream: BinaryIO, schema: AvroSchema, kind: str, options: Options, pat
             raise UserError(f"{where}:1: " + (f"column {', '.join(twice)} twice" if twice else "no header"))
         check_columns(schema, names, f"{where}:1")
         convert = csv.converter(schema, names, options)
+        unused = [name for name in names if name not in schema.arrow.names]
     if position:
         byte, line = position["byte"], position["line"]
+        stream.seek(max(0, byte - 1))
+        if byte and stream.read(1) != b"\n" and stream.read(1):
+            raise UserError(f"{where}:{line}: this line had no end yet when it was read, and goes on now",
+                            hint="use tail=true for a file that is still written; --reset begins at its start")
     if path is not None:
         stream.seek(byte)
     pattern = record_pattern(options.delimiter) if kind == "csv" else None
-    return Text(Cutter(stream, byte=byte, line=line, pattern=pattern, grows=grows), convert, stream, path)
+    return Text(Cutter(stream, byte=byte, line=line, pattern=pattern, grows=grows), convert, stream, path, unused)
 
 
 def _shrunk(path: Path, byte: int) -> UserError:

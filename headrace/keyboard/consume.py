@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
+from headrace.codec.types import Type
 from headrace.errors import BrokerError, UserError
 from headrace.expressions import Expression, compile_expression
 from headrace.ingest.values import plain
@@ -27,6 +28,7 @@ REACH_S = 10.0
 POLL_S = 0.1
 BATCH_RECORDS = 5_000
 RAW_SHOWN_BYTES = 200
+JSON_KINDS = frozenset({"null", "boolean", "int", "long", "float", "double", "string", "enum"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,27 +57,28 @@ class Told:
 
 @dataclass(slots=True)
 class Consumption:
-    """A reading under way: iterate over `records()`; `told` has the counts."""
+    """A reading under way: iterate over `batches()`; `told` has the counts."""
 
     settings: Settings
     ask: Ask
     told: Told = field(default_factory=Told)
     _filters: dict[int, Expression] = field(default_factory=dict)
 
-    def records(self) -> Iterator[dict[str, Any]]:
+    def batches(self) -> Iterator[list[dict[str, Any]]]:
         """Records as plain values: partition, offset, timestamp, key, value; headers where asked; for what cannot be
-        decoded `error` and `raw` (hex) in place of `value`.
+        decoded `error` and `raw` (hex) in place of `value`. As many at a time as have come.
 
         Ends by `records_max`, `until_end`, or `timeout_s` without a record; else never. Raises UserError (no such
         topic or partition), ExpressionError, BrokerError, RegistryError.
         """
         payloads = Reader(Registry(self.settings.registry_client()).schema)
         for messages in self._polled():
-            for record in self._decoded(payloads, messages):
-                self.told.shown += 1
-                yield record
-                if self.told.shown == self.ask.records_max:
-                    return
+            left = None if self.ask.records_max is None else self.ask.records_max - self.told.shown
+            records = self._decoded(payloads, messages)[:left]
+            self.told.shown += len(records)
+            yield records
+            if self.told.shown == self.ask.records_max:
+                return
 
     def _polled(self) -> Iterator[list[Message]]:
         with reader(self.settings, auto_offset_reset="earliest", fetch_message_max_bytes=8 << 20) as consumer:
@@ -119,8 +122,9 @@ class Consumption:
             rows = one.rows if kept is None else one.rows.take(pa.array(kept))
             index = one.index if kept is None else one.index[kept]
             self.told.passed += len(one.index) - len(index)
+            odd = [f for f in one.schema.type.fields if not _is_json(f.type)]
             for at, value in zip(index.tolist(), _readable(rows).to_pylist(), strict=True):
-                out[at] = {"value": plain(one.schema.type, value)}
+                out[at] = {"value": value | {f.name: plain(f.type, value[f.name]) for f in odd}}
         self.told.undecodable += len(failed)
         if self.ask.where is None:
             for at, reason in failed.items():
@@ -147,6 +151,12 @@ class Consumption:
         if self.ask.headers:
             said["headers"] = [[name, show_key(value)] for name, value in message.headers() or ()]
         return said
+
+
+def _is_json(type_: Type) -> bool:
+    """Whether JSON has the values as they are; true of nearly all columns, which are then left alone."""
+    inner = type_.some[0] if len(type_.some) == 1 else type_
+    return inner.logical is None and inner.kind in JSON_KINDS
 
 
 def _start(ask: Ask, low: int, high: int) -> int:

@@ -242,4 +242,10 @@ def same(type_: Type, theirs: Any, ours: Any) -> bool:
         case "float" | "double":  # a number promoted to float has all its digits in Python
             width = "<f" if type_.kind == "float" else "<d"
             return (math.isnan(theirs) and math.isnan(ours)) or struct.pack(width, theirs) == struct.pack(width, ours)
+        case "int" | "long" if isinstance(theirs, float):  # fastavro takes the first branch of a union that will do,
+            return float(ours) == theirs  # we the one of the same type
+        case "string" if isinstance(theirs, bytes):
+            return bool(ours.encode() == theirs)
+        case "bytes" if isinstance(theirs, str):
+            return bool(ours == theirs.encode())
     return type(theirs) is type(ours) and bool(theirs == ours)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from itertools import repeat
+from itertools import chain, repeat
 from pathlib import Path
 
 import psutil
@@ -102,7 +102,8 @@ def test_the_counting_sees_what_is_wrong(project: Settings, staged: Staged, offs
 
     producer = Producer(project.client())
     held = [("headrace.step", b"check"), ("headrace.reasons", b'["departed: it is null"]')]
-    for topic, offset in zip([staged.outputs[0], staged.quarantine, *repeat(staged.outputs[1])], offsets, strict=False):
+    topics = chain([staged.outputs[0], staged.quarantine], repeat(staged.outputs[1]))
+    for topic, offset in zip(topics, offsets, strict=False):
         place = (0).to_bytes(4, "big") + offset.to_bytes(8, "big") + staged.source.encode()
         producer.produce(topic, b"y", headers=[("headrace.src", place), *(held if "quarantine" in topic else [])])
     assert producer.flush(30) == 0

@@ -43,7 +43,8 @@ def test_a_new_project_runs_as_its_readme_says(project: Settings, topic_name: st
     assert [set(record["value"]) for record in shown] == [{"who", "km"}] * 5
     everything = ("--from-beginning", "--until-end", "--json")
     (held,) = headrace(folder, "consume", f"{topic_name}.quarantine", *everything).splitlines()
-    assert "who_in_set" in held
+    assert json.loads(held)["value"] == {"who": "nobody", "km": -1}
+    assert "who_in_set" in headrace(folder, "quarantine", "list", f"{topic_name}.quarantine", "--json")
     assert len(headrace(folder, "consume", f"{topic_name}.valid", *everything).splitlines()) == ROWS
 
 

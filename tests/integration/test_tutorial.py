@@ -27,13 +27,14 @@ def test_the_tutorial(tmp_path: Path) -> None:
     folder, told = tmp_path, ""
     try:
         for block in blocks():
-            done = subprocess.run(["bash", "-euo", "pipefail", "-c", f"{block}\npwd > {tmp_path}/at"], cwd=folder, env=env,
+            script = f"{block}\npwd > {tmp_path}/at"
+            done = subprocess.run(["bash", "-euo", "pipefail", "-c", script], cwd=folder, env=env,
                                   text=True, capture_output=True, timeout=240)
             assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
             told += done.stdout
             folder = Path((tmp_path / "at").read_text().strip())
     finally:
-        subprocess.run(["headrace", "down", "--purge"], cwd=tmp_path / "garden", env=env, capture_output=True, timeout=60)
+        subprocess.run(["headrace", "down", "--purge"], cwd=folder, env=env, capture_output=True, timeout=60)
     assert len(blocks()) >= 8
     mended = [json.loads(line) for line in told.splitlines() if line.startswith("{") and '"temperature": 9.9' in line]
     assert len(mended) == 1, told

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 from headrace.batch import read_lineage
 from headrace.connectors.quarantine import REASONS, SOURCE, STEP
 from headrace.settings import Settings
+from headrace.topics import TopicPlan, ensure
 from tests.faults.test_kill import FLOW, committed_records, load, start, wait_for, write_flow
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -64,6 +65,7 @@ def test_bad_records_are_held_back_with_reason_and_position(project: Settings, t
 
 def test_an_oversized_result_goes_alone_to_the_quarantine(project: Settings, topic: Callable[..., str]) -> None:
     source = topic("large", partitions=1, max_message_bytes=4_000_000)
+    ensure(project, [TopicPlan(f"{source}.checked", 1, {"max.message.bytes": "1000000"})])
     write_flow(project.project, "large", source)
     flow = (project.project / "flows/large.yaml").read_text().replace('twice: "n * 2"', 'twice: "sensor || sensor"')
     (project.project / "flows/large.yaml").write_text(flow)
@@ -93,11 +95,14 @@ def test_flows_chain_and_drain_past_transaction_markers(project: Settings, topic
     drain(project, "first", "--batch", "500")
     second = FLOW.format(name="second", source=f"{source}.checked").replace("schema: reading", "schema: checked")
     checked = json.loads((project.project / "schemas/reading.avsc").read_text())
+    checked["name"] = "checked"  # as the first flow's sink derives it from its topic
     checked["fields"].append({"name": "twice", "type": ["null", "long"]})
     (project.project / "schemas/checked.avsc").write_text(json.dumps(checked))
     (project.project / "flows/second.yaml").write_text(second.replace('twice: "n * 2"', 'thrice: "n * 3"'))
     told = drain(project, "second")
     assert told["records_in"] == 5_000 - 500 - 50
+    held = committed_records(project, f"{source}.checked.quarantine")
+    assert not held, reasons(held[0])
     last = committed_records(project, f"{source}.checked.checked")
     assert {read_lineage(m.headers()).topic for m in last} == {f"{source}.checked"}  # type: ignore[union-attr]
     assert drain(project, "second")["records_in"] == 0

@@ -198,6 +198,13 @@ def test_dates_and_times_that_no_calendar_has(logical: dict[str, str], outside: 
     assert column(record(logical), [b"\2"])[0] is not None
 
 
+@pytest.mark.parametrize("logical", [{}, {"logicalType": "decimal", "precision": 4, "scale": 0}])
+def test_a_fixed_longer_than_all_there_is(logical: dict[str, Any]) -> None:
+    of = record({"type": "fixed", "name": "F", "size": 5000, **logical})
+    assert reason(of, b"abc") == "corrupt: the record ends before its last field"
+    assert len(read(of, [frame(bytes(5000)), frame(b"abc")]).rejects) == 1
+
+
 # Unions, enums, arrays, maps
 
 UNION = record(["null", "int", "long", {"type": "record", "name": "X", "fields": [{"name": "n", "type": "int"}]},
@@ -273,12 +280,13 @@ def test_nested_collections_of_many_records() -> None:
     assert [{"a": [dict(m) for m in r]} for r in found] == rows
 
 
-@pytest.mark.parametrize("items", ["string", ["null", "string"], {"type": "array", "items": "string"},
-                                   {"type": "map", "values": "bytes"}, record("string", "double", ["null", "int"], name="N")])
+@pytest.mark.parametrize("items", [
+    "string", ["null", "string"], {"type": "array", "items": "string"}, {"type": "map", "values": "bytes"},
+    record("string", "double", ["null", "int"], name="N")], ids=str)
 def test_one_long_array_is_read_like_many_short_ones(items: Any) -> None:
     of = record({"type": "array", "items": items})
     one = {"string": "x", "array": ["y", "z"], "map": {"k": b"v"}, "record": {"a": "s", "b": 0.5, "c": None}}
-    value = "x" if isinstance(items, list) else one[items if isinstance(items, str) else items["type"]]
+    value = "ü" * 100 if isinstance(items, list) else one[items if isinstance(items, str) else items["type"]]
     many = [write(of, {"a": [value] * n}) for n in (0, 1, 3, 2) * 50]
     long = write(of, {"a": [value] * 20_000})
     apart, together = read(of, [long]).rows["a"], read(of, [*many, long]).rows["a"]

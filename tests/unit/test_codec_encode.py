@@ -163,6 +163,8 @@ REJECTED: list[tuple[Any, pa.Array, list[tuple[int, str]]]] = [
      [(1, "not_a_uuid: a"), (2, "not_a_uuid: a")]),
     ({"type": "int", "logicalType": "time-millis"}, pa.array([10**6, 1, 2 * 10**6], pa.time64("ns")),
      [(1, "out_of_range: a does not fit time32[ms]")]),
+    ({"type": "int", "logicalType": "time-millis"}, pa.array([-1, 1, 86_400_000], pa.time32("ms")),
+     [(0, "out_of_range: a is no time-millis"), (2, "out_of_range: a is no time-millis")]),
     (["int", "string"], pa.array([{"int": 1}, None, {"int": 1, "string": "x"}, {}],
                                  pa.struct([("int", pa.int32()), ("string", pa.string())])),
      [(1, "null_value: a"), (2, "ambiguous_union: a"), (3, "null_value: a")]),

@@ -79,7 +79,22 @@ def test_a_logical_type_that_does_not_fit_is_ignored(written: dict[str, Any]) ->
     assert held(written).type == plain[written["type"]]
 
 
+def nested(depth: int) -> Any:
+    return {"type": "array", "items": nested(depth - 1)} if depth else "int"
+
+
+def doubling(depth: int) -> str:
+    """A schema whose every record has twice the one before: small as text, 2 ** depth types when written out."""
+    inner: Any = "int"
+    for i in range(depth):
+        inner = {"type": "record", "name": f"D{i}", "fields": [
+            {"name": "x", "type": inner}, {"name": "y", "type": f"D{i - 1}" if i else "int"}]}
+    return json.dumps(inner)
+
+
 REFUSED = [
+    (record(nested(70)), "nested more than 64 levels deep"), ("[" * 100_000, "nested too deeply"),
+    (doubling(30), "types when its names are written out; headrace holds 20,000"),
     ("{", "not JSON"),
     (record(["null", "R"]), "R.a: R contains itself: a recursive schema"),
     (record({"type": "array", "items": "R"}), "R.a[]: R contains itself"),

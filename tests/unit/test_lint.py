@@ -182,6 +182,9 @@ def test_the_command_prints_findings_and_exits_1_for_an_error(tmp_path: Path, mo
     flowkit.write(tmp_path)
     run = CliRunner().invoke(build(), ["lint"])
     assert (run.exit_code, "0 errors" in run.stderr) == (0, True), run.output
+    monkeypatch.chdir("/")  # a path says which project is meant
+    assert CliRunner().invoke(build(), ["lint", str(tmp_path / "flows" / "departures.yaml")]).exit_code == 0
+    monkeypatch.chdir(tmp_path)
     flowkit.write(tmp_path, flowkit.FLOW.replace("suite: departure", "suit: departure"))
     run = CliRunner().invoke(build(), ["lint", "flows/departures.yaml"])
     assert run.exit_code == 1

@@ -115,6 +115,24 @@ def test_csv_of_every_type() -> None:
     assert {part.partition(":")[0] for part in bad[0][1].split("; ")} == set(odd.arrow.names) - {"d", "u"}
 
 
+def test_columns_the_schema_lacks_are_passed_over_and_told(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("more,id,at,carrier\n1,2,2013-01-01,UA\n")
+    reader = open_reader(tmp_path / "x.csv", FLIGHT)
+    assert reader.unused == ["more"]
+    assert everything(reader)[0][0]["id"] == 2
+
+
+def test_a_last_line_that_went_on_after_it_was_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    path.write_bytes(b'{"a": 1}\n{"a": 2}')
+    one = schema(a="int", b=("string", ""))
+    last = pieces(open_reader(path, one))[-1].position
+    assert everything(open_reader(path, one, position=last)) == ([], [])
+    path.write_bytes(b'{"a": 1}\n{"a": 2}\n{"a": 3}\n')
+    with pytest.raises(UserError, match=r"x\.jsonl:2: this line had no end yet"):
+        open_reader(path, one, position=last)
+
+
 @pytest.mark.parametrize(("header", "message"), [
     ("id,carrier", "there is no column “at”"), ("id,at,carier", "did you mean “carier”"), ("id,at,id", "id twice"),
     ("", "no header")])
