@@ -47,7 +47,7 @@ def demo(
 def _tell(outcome: Outcome, keep: bool) -> None:
     """The summary, and what to try next."""
     flows = outcome.summary["flows"]
-    table("held back, by expectation (a record may break several)", ("flow", "expectation", "records"),
+    table("held back, by expectation", ("flow", "expectation", "records"),
           [(flow, id_, count) for flow, n in flows.items() for id_, count in n["by_expectation"].items()])
     table("what became of every record", ("flow", "records in", "valid", "held back", "rejected"),
           [(flow, n["records_in"], n["valid"], n["quarantined"], n["rejected"]) for flow, n in flows.items()])
@@ -61,8 +61,13 @@ def _tell(outcome: Outcome, keep: bool) -> None:
              (f"headrace consume {staged.outputs[0]} --from-beginning -n 3", "what passed"),
              (f"headrace quarantine list {staged.quarantine}", "what was held back, and why"),
              (f"headrace lag {staged.group}", "how far a flow is"),
-             ("headrace test flows", "what the flows promise"),
+             (f"headrace test {_near(staged.plan.project / 'flows')}", "what the flows promise"),
              ("headrace new my-flow --from your.csv", "the same with your own data")]
     for command, why in tries:
         print(f"  {command:<62} {why}")
     print(f"\nThe report: {outcome.report}\n")
+
+
+def _near(path: Path) -> Path:
+    """The path from here, where that is shorter."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

@@ -95,7 +95,7 @@ def parse(text: str, *, where: str = "<schema>", known: Sequence[str] = ()) -> A
         reader.read(json.loads(other), "", "")
     root = reader.read(written, "", "")
     if root.weight > WEIGHT_MAX:
-        raise SchemaError(f"{where}: {root.weight:,} types when its names are written out; headrace holds {WEIGHT_MAX:,}")
+        raise SchemaError(f"{where}: {root.weight:,} types when its names are written out, of at most {WEIGHT_MAX:,}")
     if root.kind != "record":
         root = Type("record", fields=(Field(VALUE, root),))
     return AvroSchema(json.dumps(_ordered(written), separators=(",", ":"), ensure_ascii=False), root)

@@ -118,7 +118,7 @@ def replay(settings: Settings, topic: str, mend: Mend, *, dry_run: bool = False,
             transactions = Transactions(settings, f"headrace.replay.{topic}",
                                         bytes_max=max(targets.bytes_max.values(), default=1 << 20) + 65_536)
             transactions.open()
-            _ = out.read > batch_max * 9 or markers.refresh() if not out.sent else 0
+            markers.refresh()
             ready = _prepare(batch, markers, mender, targets, out)
             if ready:
                 _send(transactions.producer, topic, ready, markers, targets, mend)

@@ -14,6 +14,7 @@ from typing import Any
 
 import avro.io
 import avro.schema
+import pyarrow as pa
 from hypothesis import strategies as st
 
 from headrace.codec.types import Type
@@ -146,7 +147,7 @@ def evolved(draw: Any, written: Any, *, union: bool = True) -> Any:
 
 
 INSTANTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30))
-NANOS = st.integers(-(2**63) + 1, 2**63 - 1)  # the smallest number is NaT to pandas, which reads for us
+NANOS = st.integers(-(2**63), 2**63 - 1)
 
 
 def values(type_: Type) -> st.SearchStrategy[Any]:
@@ -212,8 +213,25 @@ def reference_read(writer: avro.schema.Schema, payload: bytes, reader: avro.sche
     return found
 
 
+def listed(rows: pa.RecordBatch) -> list[Any]:
+    """The rows as Python values; nanoseconds, for which Python has no type, as numbers."""
+    def number(type_: pa.DataType) -> pa.DataType:
+        if pa.types.is_timestamp(type_) and type_.unit == "ns":
+            return pa.int64()
+        if pa.types.is_struct(type_):
+            return pa.struct([f.with_type(number(f.type)) for f in type_])
+        if pa.types.is_map(type_):
+            return pa.map_(type_.key_type, type_.item_field.with_type(number(type_.item_type)))
+        if pa.types.is_list(type_):
+            return pa.list_(type_.value_field.with_type(number(type_.value_type)))
+        return type_
+
+    plain = pa.schema([f.with_type(number(f.type)) for f in rows.schema])
+    return (rows.cast(plain) if plain != rows.schema else rows).to_pylist()
+
+
 def same(type_: Type, theirs: Any, ours: Any) -> bool:
-    """Whether the reference's value is what `to_pylist` gives of ours. A union's branch is taken from ours: the package
+    """Whether the reference's value is what `listed` gives of ours. A union's branch is taken from ours: the package
     gives bare values, of which an int may belong to several branches."""
     if ours is None or theirs is None:
         return ours is theirs
@@ -223,7 +241,7 @@ def same(type_: Type, theirs: Any, ours: Any) -> bool:
         case "duration":
             return bool(theirs == struct.pack("<III", ours["months"], ours["days"], ours["millis"]))
         case "timestamp-nanos" | "local-timestamp-nanos":
-            return bool(theirs == ours.value)  # a pandas Timestamp, where nanoseconds are
+            return bool(theirs == ours)  # see `listed`
         case "local-timestamp-millis" | "local-timestamp-micros":  # plain numbers to the package
             return bool(EPOCH + theirs * PER_UNIT[type_.logical.rpartition("-")[2]] == ours)
     match type_.kind:

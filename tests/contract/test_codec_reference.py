@@ -16,6 +16,7 @@ from tests.contract.avro_cases import (
     FRAME,
     bare,
     evolved,
+    listed,
     reference_read,
     reference_schema,
     reference_write,
@@ -49,7 +50,7 @@ def test_what_the_reference_writes_we_read_and_what_we_write_it_reads(data: st.D
     assert found.rejects == []
     assert found.index is None
     found.rows.validate(full=True)
-    ours = found.rows.to_pylist()
+    ours = listed(found.rows)
     assert found.rows.num_rows == len(rows)
     assert all(same(schema.type, t, o) for t, o in zip(theirs, ours, strict=True)), (theirs, ours)
 
@@ -103,7 +104,7 @@ def test_of_damaged_records_both_refuse_the_same_and_the_neighbours_live(data: s
     refused = dict(found.rejects)
     kept = list(range(len(rows))) if found.index is None else found.index.tolist()
     assert sorted([*kept, *refused]) == list(range(len(rows)))
-    ours = dict(zip(kept, found.rows.to_pylist(), strict=True))
+    ours = dict(zip(kept, listed(found.rows), strict=True))
     for i, payload in enumerate(payloads):
         theirs, error = attempt(reference, payload)
         if error:
@@ -142,6 +143,6 @@ def test_records_of_an_older_schema_are_resolved_as_by_fastavro(data: st.DataObj
     assert found.rejects == []
     assert found.rows.schema == reader.arrow
     found.rows.validate(full=True)
-    for payload, ours in zip(payloads, found.rows.to_pylist(), strict=True):
+    for payload, ours in zip(payloads, listed(found.rows), strict=True):
         theirs = fastavro.schemaless_reader(io.BytesIO(payload[len(FRAME):]), written, wanted)
         assert same(reader.type, theirs, ours), (theirs, ours)

@@ -94,7 +94,7 @@ def doubling(depth: int) -> str:
 
 REFUSED = [
     (record(nested(70)), "nested more than 64 levels deep"), ("[" * 100_000, "nested too deeply"),
-    (doubling(30), "types when its names are written out; headrace holds 20,000"),
+    (doubling(30), "types when its names are written out, of at most 20,000"),
     ("{", "not JSON"),
     (record(["null", "R"]), "R.a: R contains itself: a recursive schema"),
     (record({"type": "array", "items": "R"}), "R.a[]: R contains itself"),
