@@ -18,13 +18,13 @@ setup-demo: .venv/.demo
 	$(BIN)/python -m pip install -q --disable-pip-version-check 'uv>=0.9'
 
 .venv/.all: .venv/bin/uv requirements.lock pyproject.toml
-	$(UV) pip install -q --python $(BIN)/python --require-hashes -r requirements.lock
-	$(UV) pip install -q --python $(BIN)/python --no-deps -e .
+	$(UV) pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements.lock
+	$(UV) pip install -q --compile-bytecode --python $(BIN)/python --no-deps -e .
 	@touch .venv/.all .venv/.demo
 
 # The demo installs what it needs only: the same locked versions, fewer of them.
 .venv/.demo: .venv/bin/uv requirements.lock pyproject.toml
-	$(UV) pip install -q --python $(BIN)/python -c requirements.lock -e '.[demo]'
+	$(UV) pip install -q --compile-bytecode --python $(BIN)/python -c requirements.lock -e '.[demo]'
 	@touch .venv/.demo
 
 demo: setup-demo ## real flights through real Kafka: speed, kills, an event

@@ -22,7 +22,7 @@ from headrace.codec import AvroSchema, Encoder
 from headrace.errors import BrokerError
 from headrace.processor import Partition
 from headrace.settings import Settings
-from headrace.topics import unreachable
+from headrace.topics import silent, unreachable
 
 POLL_S = 0.05
 BACKLOG_SHARE = 4  # a poll that filled a quarter of a batch means a backlog: wait for fuller batches
@@ -68,7 +68,7 @@ class KafkaSource:
             statistics_interval_ms=0)
         if instance:
             conf["group.instance.id"] = instance  # a restart takes its partitions back at once
-        self.consumer = Consumer({**conf, "error_cb": self._on_error})
+        self.consumer = Consumer({**conf, "error_cb": self._on_error}, logger=silent("consumer"))
         self.assigned: set[Partition] = set()
 
     def _on_error(self, error: KafkaError) -> None:

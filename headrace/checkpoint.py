@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 from headrace.batch import Outgoing
 from headrace.errors import BrokerError, Fenced
 from headrace.settings import Settings
+from headrace.topics import silent
 
 QUEUE_BYTES_MAX = 256 << 20
 CHUNK_BYTES = 64 << 20
@@ -41,7 +42,7 @@ def classify(error: KafkaError) -> str:
 class Transactions:
     """A transactional producer and the steps of one transaction. Used by one thread at a time.
 
-    `write` does, in this order, under one deadline:
+    A transaction is, in this order:
     1. the fence: a statistics emission newer than the last commit's return; if it shows a retry, a request time-out
        or a disconnect, a new producer, since a late EndTxn of the old one could commit what is now begun;
     2. begin; 3. produce every output; 4. the offsets, with the group metadata of the batch's own poll; 5. commit.
@@ -80,7 +81,8 @@ class Transactions:
         """A producer that has fenced every older one of this id. Raises BrokerError at the deadline, Fenced never."""
         self._producer = None  # the old one's connections close before the new one's open
         self._statistics, self._error = "", None
-        self._producer = Producer({**self._conf, "stats_cb": self._on_statistics, "error_cb": self._on_error})
+        self._producer = Producer({**self._conf, "stats_cb": self._on_statistics, "error_cb": self._on_error},
+                                  logger=silent("producer"))  # what it would print, we raise
         end = time.monotonic() + self.deadline_s
         while True:
             try:
@@ -118,18 +120,34 @@ class Transactions:
 
     def write(self, outputs: Sequence[Outgoing], offsets: list[TopicPartition], group: Any,
               decide: Callable[[], bool]) -> bool:
-        """True: all of it is committed. False: none of it is, and the batch must be read again.
+        """All of a transaction: `produce`, then `commit`."""
+        return self.commit(self.produce(outputs), offsets, group, decide)
 
-        `decide` is asked only when the outcome is unknown, after the old transaction can no longer change: it reads
-        the committed offsets and says whether this batch's nonce is there. Raises Fenced, BrokerError.
+    def produce(self, outputs: Sequence[Outgoing]) -> KafkaError | None:
+        """Steps 1 to 3: the outputs are on their way. What went wrong is for `commit` to settle."""
+        self._fence()
+        try:
+            self.producer.begin_transaction()
+            for part in outputs:
+                self._produce(self.producer, part)
+        except KafkaException as error:
+            fault: KafkaError = error.args[0]
+            return fault
+        return None
+
+    def commit(self, fault: KafkaError | None, offsets: list[TopicPartition], group: Any,
+               decide: Callable[[], bool]) -> bool:
+        """Steps 4 and 5; mostly waiting, so another thread may do it while the next batch is processed.
+
+        True: all of it is committed. False: none of it is, and the batch must be read again. `decide` is asked only
+        when the outcome is unknown, after the old transaction can no longer change: it reads the committed offsets and
+        says whether this batch's nonce is there. Raises Fenced, BrokerError.
         """
         end = time.monotonic() + self.deadline_s
-        self._fence()
         producer = self.producer
+        if fault is not None:
+            return self._failed(fault, decide)
         try:
-            producer.begin_transaction()
-            for part in outputs:
-                self._produce(producer, part)
             if offsets:  # a source that is no topic keeps its position among the outputs
                 self._insist(lambda: producer.send_offsets_to_transaction(offsets, group, 10.0), end)
             self._insist(lambda: producer.commit_transaction(10.0), end)

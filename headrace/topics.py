@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +34,7 @@ def admin(settings: Settings) -> Any:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    client = AdminClient(settings.client(socket_timeout_ms=int(CONNECT_TIMEOUT_S * 1e3)), logger=_silent())
+    client = AdminClient(settings.client(socket_timeout_ms=int(CONNECT_TIMEOUT_S * 1e3)), logger=silent("admin"))
     try:
         client.list_topics(timeout=CONNECT_TIMEOUT_S)
     except KafkaException as error:
@@ -41,11 +42,10 @@ def admin(settings: Settings) -> Any:
     return client
 
 
-def _silent() -> Any:
-    import logging
-
-    quiet = logging.getLogger("headrace.librdkafka.admin")
-    quiet.setLevel(logging.CRITICAL)
+def silent(client: str) -> logging.Logger:
+    """A logger for a client whose troubles we tell ourselves."""
+    quiet = logging.getLogger(f"headrace.librdkafka.{client}")
+    quiet.setLevel(logging.CRITICAL + 1)
     return quiet
 
 

@@ -34,6 +34,7 @@ from headrace.topics import ensure, message_bytes_max
 log = logging.getLogger("headrace.worker")
 QUIET_S = 0.2  # an end-of-partition offset waits this long for a record to ride with
 GAUGES_S = 1.0
+COLLECT_S = 10.0
 WAIT_S_MAX = 5.0
 NOTHING = Polled([], {}, None)
 
@@ -81,7 +82,7 @@ class Worker:
         self._eof: dict[Partition, int] = {}
         self._assigned = False
         self._rebalanced = 0
-        self._quiet_since = self._gauged = 0.0
+        self._quiet_since = self._gauged = self._collected = 0.0
         self._newest_ms = 0
         self._pace = Pace()
         self._nonces = 0
@@ -232,11 +233,14 @@ class Worker:
             """Whether the transaction of this nonce was committed: its partitions' metadata has it, or not."""
             return read_metadata(self.source.committed([first])[first][1])[0] == nonce
 
-        def write() -> bool:
-            with self.observer.timed("commit"):
-                return self.transactions.write(outputs, offsets, group, decide)
+        with self.observer.timed("produce"):
+            fault = self.transactions.produce(outputs)
 
-        return committer.submit(write)
+        def commit() -> bool:
+            with self.observer.timed("commit"):
+                return self.transactions.commit(fault, offsets, group, decide)
+
+        return committer.submit(commit)
 
     def _committed(self, hand: InHand) -> None:
         self.state.commit()
@@ -270,6 +274,9 @@ class Worker:
         if polled is not None and not polled.messages:
             self._eof |= polled.ends
         self._gauge()
+        if time.monotonic() - self._collected > COLLECT_S:
+            gc.collect()  # between batches only, and when there is nothing better to do
+            self._collected = time.monotonic()
         pending = self._pending_eof()
         if not pending or (time.monotonic() - self._quiet_since < QUIET_S and not self.drain):
             return
@@ -289,7 +296,6 @@ class Worker:
         if now - self._gauged < GAUGES_S:
             return
         self._gauged = now
-        gc.collect(0)
         ends = self.source.known_ends()
         self.observer.lagging({p: max(0, ends[(t, p)] - at) for (t, p), at in self._done.items() if (t, p) in ends},
                               self._newest_ms)

@@ -215,19 +215,23 @@ def reference_read(writer: avro.schema.Schema, payload: bytes, reader: avro.sche
 
 def listed(rows: pa.RecordBatch) -> list[Any]:
     """The rows as Python values; nanoseconds, for which Python has no type, as numbers."""
-    def number(type_: pa.DataType) -> pa.DataType:
-        if pa.types.is_timestamp(type_) and type_.unit == "ns":
-            return pa.int64()
-        if pa.types.is_struct(type_):
-            return pa.struct([f.with_type(number(f.type)) for f in type_])
-        if pa.types.is_map(type_):
-            return pa.map_(type_.key_type, type_.item_field.with_type(number(type_.item_type)))
-        if pa.types.is_list(type_):
-            return pa.list_(type_.value_field.with_type(number(type_.value_type)))
-        return type_
+    return _values_of(rows.to_struct_array()) if rows.num_columns else [{}] * rows.num_rows
 
-    plain = pa.schema([f.with_type(number(f.type)) for f in rows.schema])
-    return (rows.cast(plain) if plain != rows.schema else rows).to_pylist()
+
+def _values_of(column: pa.Array) -> list[Any]:
+    type_, valid = column.type, column.is_valid().to_pylist()
+    if pa.types.is_timestamp(type_) and type_.unit == "ns":
+        return column.cast(pa.int64()).to_pylist()
+    if pa.types.is_struct(type_) and type_.num_fields:
+        rows = zip(*map(_values_of, column.flatten()), strict=True)
+        names = [f.name for f in type_]
+        return [dict(zip(names, r, strict=True)) if v else None for v, r in zip(valid, rows, strict=True)]
+    if pa.types.is_map(type_):
+        return [[tuple(pair.values()) for pair in _values_of(one.values)] if v else None
+                for v, one in zip(valid, column, strict=True)]
+    if pa.types.is_list(type_):
+        return [_values_of(one.values) if v else None for v, one in zip(valid, column, strict=True)]
+    return column.to_pylist()
 
 
 def same(type_: Type, theirs: Any, ours: Any) -> bool:
