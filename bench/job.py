@@ -13,6 +13,7 @@ import json
 import os
 import re
 import struct
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
@@ -73,4 +74,4 @@ def fresh(engine: str) -> tuple[str, str, str]:
 def result(engine: str, records: int, seconds: float, valid_topic: str, bad_topic: str) -> None:
     """The one line the runner reads."""
     print(json.dumps({"engine": engine, "records": records, "seconds": seconds, "valid": valid_topic,
-                      "bad": bad_topic}), flush=True)
+                      "bad": bad_topic}), file=sys.__stdout__, flush=True)  # Faust redirects sys.stdout

@@ -6,6 +6,7 @@ error, so that retention never skips records silently.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from headrace.processor import Partition
 from headrace.settings import Settings
 from headrace.topics import silent, unreachable
 
+log = logging.getLogger("headrace.kafka")
+TELL_S = 10.0  # a broker that is away is waited for; it is told this often
 POLL_S = 0.05
 BACKLOG_SHARE = 4  # a poll that filled a quarter of a batch means a backlog: wait for fuller batches
 RECORD_OVERHEAD_BYTES = 512  # a record's own framing and our headers, against max.message.bytes
@@ -58,7 +61,7 @@ class KafkaSource:
         self.settings, self.topic, self.group, self.start = settings, topic, group, start
         self.batch_max = batch_max
         self.backlog = False
-        self._error: KafkaError | None = None
+        self._told = -TELL_S
         conf = settings.client(
             group_id=group, enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="error",
             isolation_level="read_committed", partition_assignment_strategy="range",
@@ -72,7 +75,9 @@ class KafkaSource:
         self.assigned: set[Partition] = set()
 
     def _on_error(self, error: KafkaError) -> None:
-        self._error = error
+        if time.monotonic() - self._told > TELL_S:
+            self._told = time.monotonic()
+            log.warning("broker trouble", extra={"topic": self.topic, "group": self.group, "error": error.str()})
 
     def subscribe(self, assignment: Assignment) -> None:
         """Join the group. Raises BrokerError when the broker does not answer or the topic is absent."""
@@ -170,9 +175,6 @@ class KafkaSource:
         for (topic, partition), offset in starts.items():
             if (topic, partition) in self.assigned:
                 self.consumer.seek(TopicPartition(topic, partition, offset))
-
-    def last_error(self) -> str | None:
-        return self._error.str() if self._error else None
 
     def close(self) -> None:
         self.consumer.close()

@@ -121,7 +121,7 @@ def read(settings: Settings, topic: str) -> Iterator[list[Any]]:
 
     consumer = Consumer(settings.client(
         group_id="headrace.demo.reader", enable_auto_commit=False, auto_offset_reset="error",
-        isolation_level="read_committed", enable_partition_eof=True, fetch_wait_max_ms=20,
+        isolation_level="read_committed", enable_partition_eof=True, fetch_wait_max_ms=20, fetch_queue_backoff_ms=10,
         fetch_message_max_bytes=8 << 20, queued_min_messages=2 * READ_MAX))
     try:
         waiting = set(partitions(consumer, topic))
