@@ -57,7 +57,7 @@ class KafkaSource:
     """One consumer of one topic in one group; every method is called from the worker's thread."""
 
     def __init__(self, settings: Settings, topic: str, group: str, *, instance: str | None = None,
-                 start: str = "earliest", batch_max: int = 20000, prefetch_bytes: int = 32 << 20) -> None:
+                 start: str = "earliest", batch_max: int = 20_000, prefetch_bytes: int = 32 << 20) -> None:
         self.settings, self.topic, self.group, self.start = settings, topic, group, start
         self.batch_max = batch_max
         self.backlog = False
@@ -67,7 +67,8 @@ class KafkaSource:
             isolation_level="read_committed", partition_assignment_strategy="range",
             session_timeout_ms=10_000, heartbeat_interval_ms=1_000, max_poll_interval_ms=300_000,
             fetch_min_bytes=1, fetch_wait_max_ms=20, fetch_message_max_bytes=8 << 20,
-            queued_min_messages=20000, queued_max_messages_kbytes=prefetch_bytes >> 10,
+            fetch_queue_backoff_ms=5,  # by default a full queue is not fetched for again for a whole second
+            queued_min_messages=20_000, queued_max_messages_kbytes=prefetch_bytes >> 10,
             statistics_interval_ms=0)
         if instance:
             conf["group.instance.id"] = instance  # a restart takes its partitions back at once
