@@ -4,7 +4,7 @@ BIN := .venv/bin
 UV := $(BIN)/uv
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: setup setup-demo demo test test-all lint bench docs lock clean help
+.PHONY: setup setup-demo demo test test-all lint bench lock clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

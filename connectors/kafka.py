@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -129,7 +128,7 @@ class KafkaSource:
         group = self.consumer.consumer_group_metadata() if got else None
         self.backlog = len(got) * BACKLOG_SHARE >= self.batch_max
         ends: dict[Partition, int] = {}
-        errors = list(map(methodcaller("error"), got))
+        errors = list(map(Message.error, got))
         if any(errors):
             for message, error in zip(got, errors, strict=True):
                 if error is not None:

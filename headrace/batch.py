@@ -5,11 +5,11 @@ Nothing here walks records one by one in Python: columns are built by `map` over
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress, repeat
-from operator import itemgetter, methodcaller
+from operator import itemgetter
 from typing import Any, Protocol
 
 import numpy as np
@@ -85,35 +85,41 @@ class Frames:
     def __len__(self) -> int:
         return len(self.messages)
 
+    def _each(self, method: str) -> Iterator[Any]:
+        """One method of every message: the method itself is looked up once, which is a third of the calls' cost."""
+        if not self.messages:
+            return iter(())
+        return map(getattr(type(self.messages[0]), method), self.messages)
+
     @cached_property
     def values(self) -> list[bytes | None]:
-        return list(map(methodcaller("value"), self.messages))
+        return list(self._each("value"))
 
     @cached_property
     def keys(self) -> list[bytes | None]:
-        return list(map(methodcaller("key"), self.messages))
+        return list(self._each("key"))
 
     @cached_property
     def topics(self) -> list[str]:
-        return [self.topic] * len(self) if self.topic else list(map(methodcaller("topic"), self.messages))
+        return [self.topic] * len(self) if self.topic else list(self._each("topic"))
 
     @cached_property
     def partitions(self) -> np.ndarray[Any, np.dtype[np.int32]]:
-        return np.fromiter(map(methodcaller("partition"), self.messages), dtype=np.int32, count=len(self))
+        return np.fromiter(self._each("partition"), dtype=np.int32, count=len(self))
 
     @cached_property
     def offsets(self) -> Index:
-        return np.fromiter(map(methodcaller("offset"), self.messages), dtype=np.int64, count=len(self))
+        return np.fromiter(self._each("offset"), dtype=np.int64, count=len(self))
 
     @cached_property
     def timestamps_ms(self) -> list[int]:
         """Of the source record, milliseconds since 1970; 0 where it has none."""
-        return list(map(itemgetter(1), map(methodcaller("timestamp"), self.messages)))
+        return list(map(itemgetter(1), self._each("timestamp")))
 
     @cached_property
     def source_headers(self) -> list[Headers | None]:
         """As they came."""
-        return list(map(methodcaller("headers"), self.messages))
+        return list(self._each("headers"))
 
     @cached_property
     def out_headers(self) -> list[Headers]:

@@ -1,4 +1,5 @@
-"""Avro ↔ Arrow. The only package that imports an Avro library, and even that only to check compatibility.
+"""Avro ↔ Arrow. The only package that imports an Avro library: `avro` to check compatibility, `fastavro`
+to split Avro files into records. Records themselves are read and written by passes of our own.
 
     schema.py    a schema as a value: parse, load, from_arrow
     types.py     Avro types, and the Arrow type of each
