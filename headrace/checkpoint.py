@@ -18,7 +18,7 @@ from headrace.topics import silent
 
 QUEUE_BYTES_MAX = 256 << 20
 CHUNK_BYTES = 64 << 20
-_TROUBLE = re.compile(r'"(?:txretries|req_timeouts|disconnects)":\s*(\d+)')
+_TROUBLE = re.compile(r'"(?:req_timeouts|disconnects)":\s*(\d+)')
 _EMITTED_US = re.compile(r'"ts":\s*(\d+)')
 
 ABORT = frozenset({
@@ -43,8 +43,8 @@ class Transactions:
     """A transactional producer and the steps of one transaction. Used by one thread at a time.
 
     A transaction is, in this order:
-    1. the fence: a statistics emission newer than the last commit's return; if it shows a retry, a request time-out
-       or a disconnect, a new producer, since a late EndTxn of the old one could commit what is now begun;
+    1. the fence: a statistics emission newer than the last commit's return; if it shows a request time-out or a
+       disconnect, a new producer, since a late EndTxn of the old one could commit what is now begun;
     2. begin; 3. produce every output; 4. the offsets, with the group metadata of the batch's own poll; 5. commit.
     A commit that times out is asked again until the deadline. What requires an abort is aborted. After anything else
     a new producer with the same id decides and fences the old transaction, and the committed offsets say which way.
