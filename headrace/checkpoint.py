@@ -53,8 +53,9 @@ class Transactions:
     """
 
     def __init__(self, settings: Settings, transactional_id: str, *, deadline_s: float = 120.0,
-                 transaction_timeout_ms: int = 15_000, statistics_ms: int = 10, bytes_max: int = 16 << 20) -> None:
-        self.settings, self.id, self.deadline_s = settings, transactional_id, deadline_s
+                 transaction_timeout_ms: int = 15_000, statistics_ms: int = 10, bytes_max: int = 16 << 20,
+                 topics: Sequence[str] = ()) -> None:
+        self.settings, self.id, self.deadline_s, self.topics = settings, transactional_id, deadline_s, topics
         self._conf = settings.client(
             transactional_id=transactional_id, transaction_timeout_ms=transaction_timeout_ms,
             retry_backoff_ms=2, linger_ms=5, compression_type="lz4", batch_size=1 << 20,
@@ -94,6 +95,8 @@ class Transactions:
                 fault: KafkaError = error.args[0]
                 if not fault.retriable() or time.monotonic() > end:
                     raise self._unusable("its transactions cannot be initialised", fault) from error
+        for topic in self.topics:
+            self._producer.list_topics(topic, 10.0)  # a first record to an unknown topic would wait for a second
         self._returned_us = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
         self._trouble = self._emission()
 

@@ -100,7 +100,8 @@ class Worker:
         self.pipeline = Pipeline(self.plan, writers=registry.schema, sink_ids=ids, bytes_max=limits,
                                  now_ms=lambda: int(time.time() * 1e3), timed=self.observer.timed,
                                  state=lambda step, partition: self.state.of(partition, step))
-        self.transactions = Transactions(self.settings, self.id, bytes_max=max(limits.values()) + 65_536)
+        self.transactions = Transactions(self.settings, self.id, bytes_max=max(limits.values()) + 65_536,
+                                         topics=[sink.name for sink in self.plan.sinks])
         self.transactions.open()  # before the committed offsets are read: it decides what an older self left open
         self.source = KafkaSource(self.settings, self.plan.source.config.topic, self.group, instance=self.id,
                                   batch_max=self.batch_max)
@@ -180,14 +181,15 @@ class Worker:
                 hand = None
 
     def _poll(self) -> Polled | None:
-        """One poll. None: the group rebalanced during it, and every partition is read from its committed offset."""
+        """One poll. None: the group rebalanced during it, and every partition is read from its committed offset on."""
         seen = self._rebalanced
         polled = self.source.poll()
         if self._rebalanced == seen:
             return polled
         self.state.undo()
         self._eof.clear()
-        self.source.rewind(self._done)
+        if polled.messages:  # some may be of before it; without any, every partition already is where it starts
+            self.source.rewind(self._done)
         return None
 
     def _process(self, polled: Polled) -> InHand | None:

@@ -110,10 +110,10 @@ def test_each_input_exactly_once(project: Settings, topic: Callable[..., str]) -
     source = topic("readings", partitions=PARTITIONS)
     write_flow(project.project, "readings", source)
     load(project, source)
-    for _ in range(KILLS):
-        worker = start(project.project, "readings", "--batch", "250")
-        wait_for(worker, "assigned")
-        time.sleep(chance.uniform(0.0, 0.6))
+    for at in range(KILLS):  # in turn soon after the start, and when transactions follow one another
+        worker = start(project.project, "readings", "--batch", "100", "--log", "debug")
+        wait_for(worker, "committed" if at % 2 else "assigned")
+        time.sleep(chance.uniform(0.0, 0.5))
         worker.send_signal(signal.SIGKILL)
         worker.wait()
         worker.stderr.close()  # type: ignore[union-attr]
