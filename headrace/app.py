@@ -20,7 +20,6 @@ from mode import Service
 
 from headrace.worker import Worker
 
-log = logging.getLogger("headrace.app")
 STALLED_S = 60.0
 
 
@@ -89,6 +88,7 @@ def host(worker: Worker, state: Path, *, http_port: int | None = None, http_host
 
     With `http_port`: `/metrics` (Prometheus), `/health` (the cycle turns), `/ready` (partitions are assigned).
     """
+    logging.getLogger(__name__).setLevel(logging.WARNING)  # where mode logs every start and stop of a service
     datadir = state / "faust" / worker.id
     datadir.mkdir(parents=True, exist_ok=True)
     app = HostApp(f"headrace-{worker.plan.flow}", broker="kafka://127.0.0.1:1", store="memory://",

@@ -82,7 +82,7 @@ class Worker:
         self._eof: dict[Partition, int] = {}
         self._assigned = False
         self._rebalanced = 0
-        self._quiet_since = self._gauged = self._collected = 0.0
+        self._quiet_since = self._gauged = self._collected = self._told = 0.0
         self._newest_ms = 0
         self._pace = Pace()
         self._nonces = 0
@@ -258,6 +258,11 @@ class Worker:
         self.observer.committed(out.records_in, {name: len(sent) for name, sent in out.sinks.items()}, out.counts)
         self._quiet_since = time.monotonic()
         self._gauge()
+        if out.counts and time.monotonic() - self._told > GAUGES_S:
+            self._told = time.monotonic()
+            log.info("held back or counted", extra={
+                "flow": self.plan.flow, "spans": [str(s) for s in out.spans],
+                "counts": [{"step": step, metric: label, "n": n} for (step, metric, label), n in out.counts.items()]})
         log.debug("committed", extra={"flow": self.plan.flow, "spans": [str(s) for s in out.spans],
                                       "counts": {".".join(at): n for at, n in out.counts.items()}})
 
