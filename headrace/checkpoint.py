@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import time
 from collections import deque
@@ -17,7 +16,6 @@ from headrace.errors import BrokerError, Fenced
 from headrace.settings import Settings
 from headrace.topics import silent
 
-log = logging.getLogger("headrace.checkpoint")
 QUEUE_BYTES_MAX = 256 << 20
 CHUNK_BYTES = 64 << 20
 _TROUBLE = re.compile(r'"(?:req_timeouts|disconnects)":\s*(\d+)')
@@ -166,10 +164,8 @@ class Transactions:
             try:
                 return call()
             except KafkaException as error:
-                fault: KafkaError = error.args[0]
-                if classify(fault) != "retry" or time.monotonic() > end:
+                if classify(error.args[0]) != "retry" or time.monotonic() > end:
                     raise
-                log.warning("broker trouble", extra={"transactional_id": self.id, "error": fault.str()})
 
     def _failed(self, fault: KafkaError, decide: Callable[[], bool]) -> bool:
         kind = classify(fault)

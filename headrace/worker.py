@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from confluent_kafka import TopicPartition
 
 from headrace.batch import Frames, Outgoing, Span
 from headrace.checkpoint import Transactions
-from headrace.connectors.kafka import Assignment, KafkaSource, Polled
+from headrace.connectors.kafka import TELL_S, Assignment, KafkaSource, Polled
 from headrace.errors import Retriable
 from headrace.observe import Observer
 from headrace.pipeline import Outputs, Pipeline
@@ -168,7 +168,7 @@ class Worker:
                 continue
             writing = self._write(hand, committer)
             following = self._process(ahead) if ahead.messages else None
-            if writing.result():
+            if self._settled(writing):
                 self._committed(hand)
                 if not ahead.messages:
                     self._eof |= ahead.ends
@@ -179,6 +179,15 @@ class Worker:
                 self._eof |= {**hand.polled.ends, **ahead.ends}  # what is rewound will come to its end again
                 self._rewind([*(following.outputs.spans if following else ()), *hand.outputs.spans])
                 hand = None
+
+    def _settled(self, writing: Future[bool]) -> bool:
+        """The transaction's outcome. A broker that is away is waited for, and told of: librdkafka tells nobody."""
+        begun = time.monotonic()
+        while not writing.done():
+            if wait([writing], TELL_S).not_done:
+                log.warning("broker trouble", extra={"flow": self.plan.flow, "transactional_id": self.id,
+                                                     "waiting_s": round(time.monotonic() - begun)})
+        return writing.result()
 
     def _poll(self) -> Polled | None:
         """One poll. None: the group rebalanced during it, and every partition is read from its committed offset on."""
@@ -290,7 +299,7 @@ class Worker:
         self._nonces += 1
         nonce = f"{self._run}{self._nonces:x}"
         group = self.source.consumer.consumer_group_metadata()
-        if self._submit(committer, [], pending, group, nonce).result():
+        if self._settled(self._submit(committer, [], pending, group, nonce)):
             self.state.commit()
             self._done |= pending
         else:
