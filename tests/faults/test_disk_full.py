@@ -54,11 +54,12 @@ def fill(settings: Settings, topic: str) -> None:
     assert refused, "the disk never was full"
 
 
-def test_a_full_disk_is_waited_for(alone: Settings) -> None:
+def test_a_full_disk_is_waited_for(alone: Settings, request: pytest.FixtureRequest) -> None:
     ensure(alone, [TopicPlan("readings", 4), TopicPlan("ballast", 1)])
     write_flow(alone.project, "readings", "readings")
     load(alone, "readings", 20_000)
     worker = start(alone.project, "readings", "--batch", "250")
+    request.addfinalizer(worker.kill)  # whatever fails: nothing stays behind
     wait_for(worker, "assigned")
     kafka = next(part for part in status(alone.project) if part.name == "kafka")
     assert kafka.pid is not None
