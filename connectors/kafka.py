@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from headrace.batch import Batch, Meta, Outgoing, Rejects
+from headrace.batch import Batch, Outgoing, Rejects
 from headrace.codec import AvroSchema, Encoder
 from headrace.errors import BrokerError
 from headrace.processor import Partition
@@ -197,7 +197,6 @@ class KafkaSink:
     encoder: Encoder
     key: str | None = None
     bytes_max: int = 1_000_000
-    _now_ms: Callable[[], int] = field(default=lambda: int(time.time() * 1e3))
 
     def encode(self, batch: Batch) -> tuple[Outgoing, list[Rejects]]:
         """What to produce, and the source records whose result Avro cannot hold or the topic would refuse."""
@@ -228,10 +227,3 @@ def sink_for(topic: str, schema: AvroSchema, rows: pa.Schema, schema_id: int, ke
              bytes_max: int) -> KafkaSink:
     """The sink a plan asks for."""
     return KafkaSink(topic, Encoder(schema, rows, schema_id), key, bytes_max)
-
-
-def meta_of(messages: Sequence[Any]) -> Meta:
-    """Positions of messages polled elsewhere (tests, the keyboard)."""
-    from headrace.batch import Frames
-
-    return Meta(Frames(messages))

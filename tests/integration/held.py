@@ -8,7 +8,7 @@ from contextlib import chdir
 from typing import Any
 
 import pyarrow as pa
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 from typer.testing import CliRunner, Result
 
 from headrace import codec
@@ -17,6 +17,7 @@ from headrace.cli import build
 from headrace.connectors.quarantine import QuarantineSink
 from headrace.registry import Registry
 from headrace.settings import Settings
+from tests.faults.test_kill import committed_records
 
 SCHEMA = codec.parse(json.dumps({"type": "record", "name": "Reading", "fields": [
     {"name": "n", "type": "long"}, {"name": "sensor", "type": ["null", "string"]},
@@ -46,18 +47,7 @@ def write(settings: Settings, topic: str, values: Sequence[bytes | None], keys: 
 
 def read(settings: Settings, *topics: str) -> list[Any]:
     """Everything a read_committed reader finds, by topic, partition and offset."""
-    reader = Consumer(settings.client(group_id="reader", enable_auto_commit=False, auto_offset_reset="earliest",
-                                      isolation_level="read_committed", enable_partition_eof=True))
-    every = [TopicPartition(t, p, 0) for t in topics for p in reader.list_topics(t).topics[t].partitions]
-    reader.assign(every)
-    found, ended = [], set()
-    while len(ended) < len(every):
-        for message in reader.consume(10_000, 1.0):
-            if message.error():
-                ended.add((message.topic(), message.partition()))
-            else:
-                found.append(message)
-    reader.close()
+    found = committed_records(settings, *topics)
     return sorted(found, key=lambda m: (m.topic(), m.partition(), m.offset()))
 
 
