@@ -1,8 +1,10 @@
-"""Control events: what triggers raise for people, trainers and running flows. Typed here, in Avro in schemas/control/.
+"""Control events: what processors tell people, trainers and running flows. Typed here, in Avro in schemas/control/.
 
-    Alert     headrace.alerts     something to know                      key: flow/step
-    Retrain   headrace.retrain    reason and data to train a model anew   key: model
-    Switch    headrace.models     another version of a model takes over   key: model
+    Verdict        headrace.verdicts          a window, a model or a challenger was judged   key: model, or flow/step
+    Retrain        headrace.retrain           reason and data to train a model anew          key: model
+    RetrainResult  headrace.retrain.results   what became of it                              key: model
+    Switch         headrace.models            another version of a model takes over          key: model
+    Alert          headrace.alerts            something to know                              key: flow/step
 
 An event is made once per cause, in the transaction that read the cause, and its `id` is derived from the cause: who
 keeps the ids it has acted on acts once, however often an event is delivered.
@@ -12,36 +14,86 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+from headrace.batch import Span
 from headrace.resources import content
 
 if TYPE_CHECKING:
     from headrace.codec import AvroSchema
 
 
+def digest(*parts: object) -> str:
+    """An id: sha256, in hex, of the parts' texts joined by NUL."""
+    return hashlib.sha256("\0".join(map(str, parts)).encode()).hexdigest()
+
+
 def event_id(flow: str, step: str, topic: str, partition: int, window: int) -> str:
-    """The id of what window `window` of one source partition causes: sha256 in hex."""
-    return hashlib.sha256("\0".join((flow, step, topic, str(partition), str(window))).encode()).hexdigest()
+    """The id of what window `window` of one source partition causes."""
+    return digest(flow, step, topic, partition, window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlEvent:
-    """What all events say: who raised it, about which records, and what was measured. See the fields' doc in the avsc.
-
-    Times are in UTC; `window_start` (inclusive) and `window_end` (exclusive) are None for windows of records.
-    """
+    """What all events have. See the fields' doc in the avsc. Times are in UTC."""
 
     kind: ClassVar[str]
-    """alert | retrain | switch: its name in a flow's `emit`."""
+    """verdict | retrain | result | switch | alert"""
     home: ClassVar[str]
     """The topic it belongs on."""
     avsc: ClassVar[str]
 
     id: str
+    at: datetime
+
+    @classmethod
+    def schema(cls) -> AvroSchema:
+        """The Avro schema of the event's records."""
+        from headrace import codec
+
+        return codec.load(content(cls.avsc))
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """The event of a decoded record (an Arrow row as Python values); fields of later versions are passed over."""
+        return cls(**{each.name: _plain(record[each.name]) for each in fields(cls)})
+
+    def to_record(self) -> dict[str, Any]:
+        """As a row of `schema().arrow`."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
+
+    def to_json(self) -> str:
+        """One line, times in ISO 8601, with `kind`."""
+        return json.dumps({"kind": self.kind, **asdict(self)}, ensure_ascii=False, default=datetime.isoformat)
+
+
+def _plain(value: Any) -> Any:
+    """Arrow gives a map as a list of pairs."""
+    pairs = isinstance(value, list) and value and all(isinstance(each, tuple) for each in value)
+    return dict(value) if pairs else value
+
+
+def to_ranges(spans: Iterable[Span]) -> list[dict[str, Any]]:
+    """Spans as the `ranges` of an event."""
+    return [{"topic": s.topic, "partition": s.partition, "offset_first": s.offset_first, "offset_last": s.offset_last}
+            for s in spans]
+
+
+def to_spans(ranges: Sequence[Mapping[str, Any]]) -> list[Span]:
+    """The `ranges` of an event as spans."""
+    return [Span(r["topic"], r["partition"], r["offset_first"], r["offset_last"]) for r in ranges]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caused(ControlEvent):
+    """An event raised on what was measured of some records: who raised it, about which, and the measure.
+
+    `window_start` (inclusive) and `window_end` (exclusive) are None for windows of records.
+    """
+
     flow: str
     step: str
     topic: str
@@ -57,27 +109,10 @@ class ControlEvent:
     matched: int
     observed: float
     threshold: float
-    at: datetime
-
-    @classmethod
-    def schema(cls) -> AvroSchema:
-        """The Avro schema of the event's records."""
-        from headrace import codec
-
-        return codec.load(content(cls.avsc))
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """The event of a decoded record; fields of later versions of the schema are passed over."""
-        return cls(**{field.name: record[field.name] for field in fields(cls)})
-
-    def to_json(self) -> str:
-        """One line, times in ISO 8601, with `kind`."""
-        return json.dumps({"kind": self.kind, **asdict(self)}, ensure_ascii=False, default=datetime.isoformat)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Alert(ControlEvent):
+class Alert(Caused):
     """Something a person, or a pager, should know. `severity` is info, warning or critical."""
 
     kind: ClassVar[str] = "alert"
@@ -89,8 +124,11 @@ class Alert(ControlEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retrain(ControlEvent):
-    """There is reason, and data, to train `model` anew: the records counted, of the offsets named."""
+class Retrain(Caused):
+    """There is reason, and data, to train `model` anew: the records of `ranges`, or else those counted.
+
+    `spec` is the flow's declaration of the model as JSON; `causes` are ids of verdicts.
+    """
 
     kind: ClassVar[str] = "retrain"
     home: ClassVar[str] = "headrace.retrain"
@@ -98,11 +136,22 @@ class Retrain(ControlEvent):
 
     model: str
     reason: str
+    ranges: Sequence[Mapping[str, Any]] = ()
+    holdout: Sequence[Mapping[str, Any]] = ()
+    champion: str | None = None
+    spec: str = "{}"
+    priority: int = 0
+    causes: Sequence[str] = ()
+
+    def spans(self) -> list[Span]:
+        """What to train on."""
+        return to_spans(self.ranges) or [Span(self.topic, self.partition, self.offset_first, self.offset_last)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Switch(ControlEvent):
-    """`model` must give way to the version or alias `to`."""
+class Switch(Caused):
+    """`model` must give way to the version or alias `to`. `mode` is full, canary (for `share` of the keys), shadow or
+    off (a canary or shadow ends). The offset in headrace.models is its epoch: the last one of a model is in force."""
 
     kind: ClassVar[str] = "switch"
     home: ClassVar[str] = "headrace.models"
@@ -111,7 +160,82 @@ class Switch(ControlEvent):
     model: str
     to: str
     reason: str
+    mode: str = "full"
+    share: float = 1.0
+    previous: str | None = None
+    trigger: str | None = None
+    verdict: str | None = None
+    by: str | None = None
 
 
-EVENTS: Mapping[str, type[ControlEvent]] = {event.kind: event for event in (Alert, Retrain, Switch)}
-"""By kind."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict(ControlEvent):
+    """Something was judged. `about` says what: quality, drift, performance or experiment (a monitor's window), gate (a
+    challenger), failed (a training came to nothing), approve, promote or rollback (a person's word)."""
+
+    kind: ClassVar[str] = "verdict"
+    home: ClassVar[str] = "headrace.verdicts"
+    avsc: ClassVar[str] = "schemas/control/verdicts.avsc"
+
+    about: str
+    flow: str
+    step: str
+    ok: bool
+    owner: str = ""
+    model: str | None = None
+    version: str | None = None
+    topic: str | None = None
+    partition: int | None = None
+    window: int | None = None
+    offset_first: int | None = None
+    offset_last: int | None = None
+    window_start: datetime | None = None
+    window_end: datetime | None = None
+    rows: int = 0
+    labels: int = 0
+    measures: Mapping[str, float] = field(default_factory=dict)
+    reasons: Sequence[str] = ()
+    trigger: str | None = None
+    champion: str | None = None
+    by: str | None = None
+
+    def key(self) -> bytes:
+        return (self.model or f"{self.flow}/{self.step}").encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetrainResult(ControlEvent):
+    """What became of a request to train. `status` is started, succeeded, failed or refused."""
+
+    kind: ClassVar[str] = "result"
+    home: ClassVar[str] = "headrace.retrain.results"
+    avsc: ClassVar[str] = "schemas/control/results.avsc"
+
+    trigger: str
+    model: str
+    status: str
+    dispatcher: str
+    run: str | None = None
+    mlflow_run: str | None = None
+    version: str | None = None
+    candidates: Mapping[str, str] = field(default_factory=dict)
+    champion: str | None = None
+    data_digest: str | None = None
+    ranges: Sequence[Mapping[str, Any]] = ()
+    holdout: Sequence[Mapping[str, Any]] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    cpu_s: float | None = None
+    peak_bytes: int | None = None
+    git_commit: str | None = None
+    lock_digest: str | None = None
+    image_digest: str | None = None
+    spec: str = "{}"
+    attempts: int = 1
+    reason: str = ""
+
+
+RAISED: Mapping[str, type[Caused]] = {event.kind: event for event in (Alert, Retrain, Switch)}
+"""What a `trigger` step can raise, by kind."""
+EVENTS: Mapping[str, type[ControlEvent]] = {event.kind: event for event in (Alert, Retrain, Switch, Verdict,
+                                                                            RetrainResult)}
+"""All of them, by kind."""

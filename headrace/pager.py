@@ -24,7 +24,7 @@ import faust
 
 from headrace import faust as ours
 from headrace import logs, topics
-from headrace.control import EVENTS, ControlEvent
+from headrace.control import EVENTS, RAISED, ControlEvent
 from headrace.errors import HeadraceError, UserError
 from headrace.settings import Settings, find_project, load
 
@@ -96,7 +96,7 @@ def build(settings: Settings, kinds: Iterable[str], act: Pager, group: str) -> f
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="python -m headrace.pager", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--events", default=",".join(EVENTS), help="kinds, with commas: %(default)s")
+    parser.add_argument("--events", default=",".join(RAISED), help="kinds, with commas: %(default)s")
     parser.add_argument("--out", type=Path, help="append JSON lines to this file, instead of stdout")
     parser.add_argument("--run", default="", metavar="COMMAND", help="run this for each event, its JSON on stdin")
     parser.add_argument("--group", default="headrace-pager", help="consumer group: %(default)s")

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from headrace.batch import Batch, Emitted, Meta, Span
 from headrace.config import Config
-from headrace.control import EVENTS, event_id
+from headrace.control import RAISED, event_id
 from headrace.errors import SchemaError
 from headrace.expressions import Expression, compile_expression
 from headrace.processor import Context, Partition, Processor
@@ -105,13 +105,13 @@ class EmitConfig(Config):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if sum(getattr(self, kind) is not None for kind in EVENTS) != 1:
+        if sum(getattr(self, kind) is not None for kind in RAISED) != 1:
             raise ValueError("name one event: `alert`, `retrain` or `switch`")
         return self
 
     @property
     def kind(self) -> str:
-        return next(kind for kind in EVENTS if getattr(self, kind) is not None)
+        return next(kind for kind in RAISED if getattr(self, kind) is not None)
 
 
 class TriggerConfig(Config):
@@ -186,7 +186,7 @@ class Trigger(Processor):
             _check_time(config.window.on, schema)
         self._kind = config.emit.kind
         self._axis, self._rule = config.window.axis(), config.rule()
-        self._schema: pa.Schema = EVENTS[self._kind].schema().arrow
+        self._schema: pa.Schema = RAISED[self._kind].schema().arrow
         counted = f"{config.window.model_dump_json()} {config.measure} {config.when} {self._rule.carry}"
         self._version = hashlib.sha256(counted.encode()).hexdigest()[:8]
         return {"event": self._schema}
@@ -198,7 +198,7 @@ class Trigger(Processor):
         return config.emit.retrain is not None
 
     def notes(self, schema: pa.Schema) -> list[str]:
-        home = EVENTS[self.config.emit.kind].home
+        home = RAISED[self.config.emit.kind].home
         return [f"measures each source partition by itself, and raises an event for each (by custom on {home}). For "
                 "the flow as a whole, bring the rows to a topic of one partition, and put the trigger in a flow of it"]
 
@@ -235,12 +235,14 @@ class Trigger(Processor):
         records = []
         for (topic, partition), (window, observed, _), row in events:
             start, end = (self._axis.start(window.k_first), self._axis.end(window.k)) if by_time else (None, None)
-            records.append({
-                "id": event_id(ctx.flow, ctx.step, topic, partition, window.k), "flow": ctx.flow, "step": ctx.step,
-                "topic": topic, "partition": partition, "window": window.k, "offset_first": window.offset_first,
-                "offset_last": window.offset_last, "window_start": start, "window_end": end, "measure": config.measure,
-                "condition": config.when, "rows": window.rows, "matched": window.matched, "observed": observed,
-                "threshold": self._rule.threshold, "at": closed_ms[row] if end is None else end, **said.model_dump()})
+            event: Any = RAISED[self._kind]
+            records.append(event(
+                id=event_id(ctx.flow, ctx.step, topic, partition, window.k), flow=ctx.flow, step=ctx.step, topic=topic,
+                partition=partition, window=window.k, offset_first=window.offset_first,
+                offset_last=window.offset_last, window_start=start, window_end=end, measure=config.measure,
+                condition=config.when, rows=window.rows, matched=window.matched, observed=observed,
+                threshold=self._rule.threshold, at=closed_ms[row] if end is None else end,
+                **said.model_dump()).to_record())
         key = str(getattr(said, "model", f"{ctx.flow}/{ctx.step}")).encode()
         frames = Emitted([Span(topic, partition, event.window.offset_first, event.window.offset_last)
                           for (topic, partition), event, _ in events],
