@@ -53,11 +53,14 @@ class Assignment:
 
 
 class KafkaSource:
-    """One consumer of one topic in one group; every method is called from the worker's thread."""
+    """One consumer of a flow's topics in one group; every method is called from the worker's thread.
 
-    def __init__(self, settings: Settings, topic: str, group: str, *, instance: str | None = None,
+    Topics with equally many partitions are assigned alike: who has partition 3 of one has it of the others.
+    """
+
+    def __init__(self, settings: Settings, topics: Sequence[str], group: str, *, instance: str | None = None,
                  start: str = "earliest", batch_max: int = 20_000, prefetch_bytes: int = 32 << 20) -> None:
-        self.settings, self.topic, self.group, self.start = settings, topic, group, start
+        self.settings, self.topics, self.group, self.start = settings, topics, group, start
         self.batch_max = batch_max
         self.backlog = False
         self._told = -TELL_S
@@ -77,16 +80,17 @@ class KafkaSource:
     def _on_error(self, error: KafkaError) -> None:
         if time.monotonic() - self._told > TELL_S:
             self._told = time.monotonic()
-            log.warning("broker trouble", extra={"topic": self.topic, "group": self.group, "error": error.str()})
+            log.warning("broker trouble", extra={"topics": list(self.topics), "group": self.group, "error": error.str()})
 
     def subscribe(self, assignment: Assignment) -> None:
         """Join the group. Raises BrokerError when the broker does not answer or the topic is absent."""
         try:
-            found = self.consumer.list_topics(self.topic, timeout=10).topics[self.topic]
+            found = [self.consumer.list_topics(topic, timeout=10).topics[topic] for topic in self.topics]
         except KafkaException as error:
             raise unreachable(self.settings, error.args[0].str()) from error
-        if found.error is not None:
-            raise BrokerError(f"topic {self.topic} cannot be read: {found.error.str()}")
+        for topic in found:
+            if topic.error is not None:
+                raise BrokerError(f"topic {topic.topic} cannot be read: {topic.error.str()}")
 
         def on_assign(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             starts = self._starts(partitions)
@@ -100,7 +104,7 @@ class KafkaSource:
             assignment.revoked(gone)
             consumer.unassign()
 
-        self.consumer.subscribe([self.topic], on_assign=on_assign, on_revoke=on_revoke, on_lost=on_revoke)
+        self.consumer.subscribe(list(self.topics), on_assign=on_assign, on_revoke=on_revoke, on_lost=on_revoke)
 
     def _starts(self, partitions: list[TopicPartition]) -> dict[Partition, tuple[int, str | None]]:
         """Committed offsets, stable ones; where there is none, the start is resolved now and committed."""
@@ -125,7 +129,7 @@ class KafkaSource:
             got = self.consumer.consume(1, POLL_S)
             if got:
                 got += self.consumer.consume(self.batch_max - 1, 0)
-        group = self.consumer.consumer_group_metadata() if got else None
+        group = self.consumer.consumer_group_metadata()
         self.backlog = len(got) * BACKLOG_SHARE >= self.batch_max
         ends: dict[Partition, int] = {}
         errors = list(map(Message.error, got))
@@ -144,12 +148,12 @@ class KafkaSource:
             assert offset is not None
             ends[(topic, partition)] = offset
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            raise BrokerError(f"{self.topic}: the committed offset of group {self.group} is gone ({error.str()})",
+            raise BrokerError(f"{message.topic()}: the committed offset of group {self.group} is gone ({error.str()})",
                               hint="retention deleted what nobody had read; raise retention.ms, then reset the group")
         elif error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED,
                                                KafkaError.GROUP_AUTHORIZATION_FAILED,
                                                KafkaError.FENCED_INSTANCE_ID):
-            raise BrokerError(f"{self.topic}: {error.str()}", hint=f"group {self.group}, {error.name()}")
+            raise BrokerError(f"{message.topic()}: {error.str()}", hint=f"group {self.group}, {error.name()}")
 
     def end_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """Where each partition ends now."""

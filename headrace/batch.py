@@ -175,11 +175,29 @@ class Emitted(Frames):
         return self._n
 
 
+class Gathered(Frames):
+    """Frames put together from rows of other frames, one to one, so that they can leave as one batch."""
+
+    def __init__(self, parts: Sequence[Meta]) -> None:
+        super().__init__(())
+        self.values = [v for part in parts for v in part.values()]
+        self.keys = [k for part in parts for k in Meta.keys(part)]
+        self.topics = [t for part in parts for t in part.topics()]
+        self.partitions = np.concatenate([part.partitions() for part in parts])
+        self.offsets = np.concatenate([part.offsets() for part in parts])
+        self.timestamps_ms = [t for part in parts for t in part.timestamps_ms()]
+        self.source_headers = [h for part in parts for h in part.source_headers()]
+        self.out_headers = [h for part in parts for h in part.headers()]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
 def _pick(column: list[Any], index: Index | None) -> list[Any]:
-    """The chosen cells. `index` rises; where it has most of the column, compressing by a mask is quicker."""
+    """The chosen cells, in the order of `index`. Where that rises and has most of the column, a mask is quicker."""
     if index is None:
         return column
-    if 4 * len(index) < len(column):
+    if 4 * len(index) < len(column) or not (index[1:] > index[:-1]).all():
         return list(map(column.__getitem__, index.tolist()))
     mask = np.zeros(len(column), dtype=np.bool_)
     mask[index] = True
@@ -260,6 +278,16 @@ class Batch:
         return Batch(self.rows, self.meta, reasons)
 
 
+def gather(batches: Sequence[Batch]) -> Batch:
+    """Batches of equal columns, of any frames, as one, in the order given."""
+    if len(batches) == 1:
+        return batches[0]
+    rows = pa.Table.from_batches([batch.rows for batch in batches]).combine_chunks().to_batches()
+    schema = batches[0].rows.schema
+    return Batch(rows[0] if rows else pa.RecordBatch.from_pylist([], schema=schema),
+                 Meta(Gathered([batch.meta for batch in batches])))
+
+
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """Encoded records for one topic, column by column, ready for the producer."""
@@ -269,6 +297,8 @@ class Outgoing:
     keys: Sequence[bytes | None]
     timestamps_ms: Sequence[int]
     headers: Sequence[Headers]
+    partition: int = -1
+    """Where they must go; -1 leaves it to the keys."""
 
     def __len__(self) -> int:
         return len(self.values)

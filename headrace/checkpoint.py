@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from itertools import repeat
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, repeat
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -65,6 +65,8 @@ class Transactions:
         self._trouble = 0
         self._returned_us = 0.0
         self._error: KafkaError | None = None
+        self.delivered: dict[tuple[str, int], int] = {}
+        """Of parts sent to a given partition: the offset of the last record that is known to be there."""
         self.reopened = 0
 
     @property
@@ -157,6 +159,7 @@ class Transactions:
         except KafkaException as error:
             return self._failed(error.args[0], decide)
         self._returned_us = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
+        producer.poll(0)  # delivery reports
         return True
 
     def _insist(self, call: Callable[[], None], end: float) -> None:
@@ -191,17 +194,24 @@ class Transactions:
         for at in range(0, len(part), step):
             here = slice(at, at + step)
             self._send(producer, Outgoing(part.topic, part.values[here], part.keys[here], part.timestamps_ms[here],
-                                          part.headers[here]))
+                                          part.headers[here], part.partition))
             producer.flush(self.deadline_s)  # large records: keep the queue within its bound
         return None
 
     def _send(self, producer: Producer, part: Outgoing) -> None:
         try:
             # positional: topic, value, key, partition, callback, on_delivery, timestamp, headers
-            deque(map(producer.produce, repeat(part.topic), part.values, part.keys, repeat(-1), repeat(None),
-                      repeat(None), part.timestamps_ms, part.headers), maxlen=0)
+            told: Iterable[Any] = repeat(None)
+            if part.partition >= 0:  # where its last record lands is of interest
+                told = chain(repeat(None, len(part) - 1), (self._on_delivery,))
+            deque(map(producer.produce, repeat(part.topic), part.values, part.keys, repeat(part.partition),
+                      repeat(None), told, part.timestamps_ms, part.headers), maxlen=0)
         except BufferError as error:
             raise AssertionError("the producer's queue is smaller than a bounded batch") from error
+
+    def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
+        if error is None:
+            self.delivered[(message.topic(), message.partition())] = message.offset()
 
     def close(self) -> None:
         """Let the producer go; nothing is under way between two writes."""

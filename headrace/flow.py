@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -55,9 +55,10 @@ class StepSpec(Config):
 
     kind: str = Field(description="The processor.")
     config: dict[str, Any] = Field(description="Its settings.")
-    reads: str | None = Field(
-        None, alias="from", description="The output it reads, `step` (its main output) or `step.relationship`. Left "
-        "out: the previous step's main output; for the first, the source.")
+    reads: tuple[str, ...] = Field(
+        (), alias="from", description="The output it reads, `step` (its main output) or `step.relationship`; a list of "
+        "them for a processor that reads several. Left out: the previous step's main output; for the first, the "
+        "source.")
 
     @model_validator(mode="before")
     @classmethod
@@ -66,10 +67,8 @@ class StepSpec(Config):
 
     @field_validator("reads", mode="before")
     @classmethod
-    def _one(cls, value: Any) -> Any:
-        if isinstance(value, list):
-            raise ValueError("a step reads one output; give each output a step of its own")
-        return value
+    def _many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 class SinkSpec(Config):
@@ -91,13 +90,20 @@ class SinkSpec(Config):
         return (value,) if isinstance(value, str) else value
 
 
+class StateSpec(Config):
+    """Bounds on what the flow's steps remember."""
+
+    bytes_max: int = Field(default=8 << 30, ge=1 << 20, description="Bytes of keyed state a partition may hold; "
+                           "beyond it the worker stops and says so.")
+
+
 class TestSpec(Config):
     """What the flow must do with given records; run without a broker by `headrace test`."""
 
     name: str = Field(description="What is shown to be true, in words.")
     given: list[dict[str, Any] | None] = Field(
         description="Records for the source, in order. A field left out is its default, else null. `bytes: <hex>` "
-        "alone is a raw payload, null a record without a value.")
+        "alone is a raw payload, null a record without a value. Of a flow with `sources` each is `<source>: <record>`.")
     expect: dict[str, int | list[dict[str, Any]]] = Field(
         min_length=1, description="For each sink named: how many records it gets, or the records in order, of which "
         "only the fields written are compared.")
@@ -118,11 +124,26 @@ class FlowSpec(Config):
     flow: str = Field(description="The flow's name: its consumer group and transactional ids are made of it.")
     description: str = Field("", description="What it is for, in a sentence or two.")
     owner: str | None = Field(None, description="Who is asked when it stands still.")
-    source: SourceSpec = Field(description="Where its records come from.")
+    source: SourceSpec | None = Field(None, description="Where its records come from.")
+    sources: dict[str, SourceSpec] = Field(
+        default_factory=dict, description="Where they come from when that is several topics: by the name that steps "
+        "say in `from`. Records of one key meet when the topics have equally many partitions.")
     steps: dict[str, StepSpec] = Field(default_factory=dict, description="What is done with them, by name, in order.")
     sinks: dict[str, SinkSpec] = Field(min_length=1, description="Where they go, by topic.")
+    state: StateSpec = Field(default_factory=lambda: StateSpec(), description="Bounds on what steps remember.")
     drop: tuple[str, ...] = Field((), description="Outputs that go nowhere, said aloud: `step.relationship`.")
     tests: list[TestSpec] = Field(default_factory=list, description="What the flow must do with given records.")
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if (self.source is None) == (not self.sources):
+            raise ValueError("a flow has a `source`, or `sources` by name")
+        return self
+
+    @property
+    def origins(self) -> dict[str, SourceSpec]:
+        """The sources by name; a single one is called “source”."""
+        return self.sources or ({SOURCE: self.source} if self.source else {})
 
     _marked: Marked = PrivateAttr(default_factory=lambda: Marked("", None))
     _broken: frozenset[str] = PrivateAttr(default=frozenset())
@@ -180,9 +201,12 @@ def _names(spec: FlowSpec, findings: list[Finding]) -> list[Finding]:
     out = list(findings)
     if not NAME.fullmatch(spec.flow) and "flow" not in spec.broken:
         out.append(spec.finding(("flow",), f"a flow cannot be called “{spec.flow}”: {NAME_RULE}"))
+    for name in spec.sources:
+        if not NAME.fullmatch(name):
+            out.append(spec.finding(("sources", name), f"a source cannot be called “{name}”: {NAME_RULE}"))
     for step in spec.steps:
-        if step == SOURCE or not NAME.fullmatch(step):
-            why = "that is the source's name" if step == SOURCE else NAME_RULE
+        if step in (SOURCE, *spec.sources) or not NAME.fullmatch(step):
+            why = "that is the source's name" if step in (SOURCE, *spec.sources) else NAME_RULE
             out.append(spec.finding(("steps", step), f"a step cannot be called “{step}”: {why}"))
     for sink in spec.sinks:
         if not TOPIC.fullmatch(sink) or sink in (".", ".."):
@@ -199,7 +223,7 @@ def _pruned(data: dict[str, Any], error: ValidationError) -> tuple[dict[str, Any
         match problem["loc"]:
             case (str(top),) if problem["type"] == "extra_forbidden":
                 out.pop(top, None)
-            case ("steps" | "sinks" as top, str(name), *_) if isinstance(out.get(top), dict):
+            case ("steps" | "sinks" | "sources" as top, str(name), *_) if isinstance(out.get(top), dict):
                 out[top] = {key: value for key, value in out[top].items() if key != name}
                 lost.add(name)
             case ("tests", *_):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
@@ -22,9 +22,11 @@ from headrace.codec import AvroSchema, Decoder, Encoder, UnknownSchema
 from headrace.errors import UserError
 from headrace.flow import FlowSpec, TestSpec
 from headrace.pipeline import Outputs, Pipeline
-from headrace.plan import Plan, SinkPlan
+from headrace.plan import Plan, SinkPlan, SourcePlan
 from headrace.processor import Partition, SmallState
 from headrace.rules import RAW, REASONS
+from headrace.state import KeyedState
+from headrace.state.bottom import Memory
 from headrace.testing import Record
 
 SOURCE_ID = 1
@@ -67,10 +69,13 @@ def run_one(plan: Plan, at: int) -> Result:
 
 
 def _outputs(plan: Plan, test: TestSpec) -> Outputs:
-    ids = {sink.name: SOURCE_ID + 1 + at for at, sink in enumerate(plan.sinks)}
+    ids = {sink.name: SOURCE_ID + len(plan.sources) + at for at, sink in enumerate(plan.sinks)}
     states: dict[tuple[str, Partition], SmallState] = {}
-    pipeline = Pipeline(plan, writers=_writers(plan.source.schema), sink_ids=ids, now_ms=lambda: START_MS,
-                        state=lambda step, partition: states.setdefault((step, partition), {}))
+    keyed = KeyedState()
+    keyed.assign(0, Memory())
+    pipeline = Pipeline(plan, writers=_writers([s.schema for s in plan.sources]), sink_ids=ids, now_ms=lambda: START_MS,
+                        state=lambda step, partition: states.setdefault((step, partition), {}),
+                        store=lambda step, partition: keyed.view(0, step), partitions=lambda: [0])
     pipeline.open()
     try:
         return pipeline.run(records(plan, test.given))
@@ -78,27 +83,40 @@ def _outputs(plan: Plan, test: TestSpec) -> Outputs:
         pipeline.close()
 
 
-def _writers(schema: AvroSchema) -> Any:
+def _writers(schemas: Sequence[AvroSchema]) -> Any:
     def writer(schema_id: int) -> AvroSchema:
-        if schema_id != SOURCE_ID:
+        if not SOURCE_ID <= schema_id < SOURCE_ID + len(schemas):
             raise UnknownSchema(schema_id)
-        return schema
+        return schemas[schema_id - SOURCE_ID]
 
     return writer
 
 
 def records(plan: Plan, given: Sequence[Mapping[str, Any] | None]) -> list[Record]:
     """What is given, as messages of partition 0, in order. Raises UserError: a value that its field cannot hold."""
-    schema = plan.source.schema
-    defaults = {f["name"]: f["default"] for f in json.loads(schema.text)["fields"] if "default" in f}
-    encoder = Encoder(schema, schema.arrow, SOURCE_ID)
+    makers = {source.name: _maker(source, SOURCE_ID + at) for at, source in enumerate(plan.sources)}
     out = []
-    for at, record in enumerate(given):
-        key = None if record is None or plan.source.config.key is None else record.get(plan.source.config.key)
-        payload = _payload(record, schema.arrow, defaults, encoder, at)
-        out.append(Record(payload, plan.source.config.topic, 0, at, None if key is None else str(key).encode(),
-                          START_MS + at))
+    for at, written in enumerate(given):
+        name, record = plan.source.name, written
+        if len(makers) > 1 and written:
+            name, record = next(iter(written.items()))
+        out.append(makers[name](record, at))
     return out
+
+
+def _maker(source: SourcePlan, schema_id: int) -> Callable[[Mapping[str, Any] | None, int], Record]:
+    """Makes messages of one source."""
+    schema, key = source.schema, source.config.key
+    defaults = {f["name"]: f["default"] for f in json.loads(schema.text)["fields"] if "default" in f}
+    encoder = Encoder(schema, schema.arrow, schema_id)
+
+    def make(record: Mapping[str, Any] | None, at: int) -> Record:
+        keyed = None if record is None or key is None else record.get(key)
+        payload = _payload(record, schema.arrow, defaults, encoder, at)
+        return Record(payload, source.config.topic, 0, at, None if keyed is None else str(keyed).encode(),
+                      START_MS + at)
+
+    return make
 
 
 def _payload(record: Mapping[str, Any] | None, shape: pa.Schema, defaults: Mapping[str, Any], encoder: Encoder,

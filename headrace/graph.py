@@ -8,7 +8,6 @@ from html import escape
 from itertools import pairwise
 from statistics import mean
 
-from headrace.flow import SOURCE
 from headrace.plan import REJECTS, ROWS, Edge, Plan
 
 ROW, LANE, GAP_X, GAP_Y, PAD = 46, 10, 110, 22, 24  # pixels: heights of a box and of a lane past it, gaps, margin
@@ -48,28 +47,29 @@ class Box:
 
 def drawing(plan: Plan) -> tuple[list[Node], list[Arrow]]:
     """The boxes, each after what it reads, and the arrows between them; an arrow has a label where it needs one."""
-    nodes = [Node(SOURCE, "source", plan.source.config.topic, plan.source.schema.name.rpartition(".")[2])]
+    names = {source.name for source in plan.sources}
+    nodes = [Node(source.name, "source", source.config.topic, source.schema.name.rpartition(".")[2])
+             for source in plan.sources]
     arrows = []
+
+    def _id(step: str) -> str:
+        return step if step in names else f"step_{step}"
 
     def arrow(edge: Edge, end: str) -> Arrow:
         return Arrow(_id(edge.step), end, "" if edge.relationship == ROWS.relationship else edge.relationship)
 
     for step in plan.steps:
         nodes.append(Node(_id(step.name), "step", step.name, step.kind))
-        arrows.append(arrow(step.input, _id(step.name)))
+        arrows += [arrow(edge, _id(step.name)) for edge in step.inputs]
     for at, sink in enumerate(plan.sinks):
         below = "quarantine" if sink.schema is None else sink.schema.name.rpartition(".")[2]
         nodes.append(Node(f"sink{at}", sink.kind, sink.name, below))
-        rejects = [REJECTS] if plan.rejects == sink.name else []
+        rejects = [Edge(name, REJECTS.relationship) for name in sorted(names)] if plan.rejects == sink.name else []
         arrows += [arrow(edge, f"sink{at}") for edge in (*sink.inputs, *rejects)]
     for at, edge in enumerate(plan.drop):
         nodes.append(Node(f"drop{at}", "dropped", "dropped", str(edge)))
         arrows.append(arrow(edge, f"drop{at}"))
     return nodes, arrows
-
-
-def _id(step: str) -> str:
-    return step if step == SOURCE else f"step_{step}"
 
 
 def mermaid(plan: Plan) -> str:

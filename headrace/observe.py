@@ -32,6 +32,8 @@ class Observer:
                               registry=ours)
         self.lag_s = prom.Gauge("headrace_lag_seconds", "Age of the last record read while there is more to read.",
                                 own, registry=ours)
+        self.state = prom.Gauge("headrace_state_bytes", "Keyed state held, by partition.", (*own, "partition"),
+                                registry=ours)
         self.rss = prom.Gauge("headrace_rss_bytes", "Resident memory.", own, registry=ours)
         self.cpu = prom.Gauge("headrace_cpu_seconds", "Processor time used.", own, registry=ours)
         self._process = psutil.Process()
@@ -64,6 +66,11 @@ class Observer:
             self.lag.labels(**self.labels, partition=str(partition)).set(n)
         behind = any(by_partition.values()) and newest_ms > 0
         self.lag_s.labels(**self.labels).set(max(0.0, time.time() - newest_ms / 1e3) if behind else 0.0)
+
+    def holding(self, by_partition: dict[int, int]) -> None:
+        """Bytes of keyed state by partition."""
+        for partition, size in by_partition.items():
+            self.state.labels(**self.labels, partition=str(partition)).set(size)
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""

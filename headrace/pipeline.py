@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
 
-from headrace.batch import Batch, Frames, Message, Meta, Outgoing, Rejects, Span
+from headrace.batch import Batch, Frames, Message, Meta, Outgoing, Rejects, Span, gather
 from headrace.codec import AvroSchema, Decoder
 from headrace.connectors.kafka import KafkaSink, sink_for
 from headrace.connectors.quarantine import QuarantineSink, join
-from headrace.plan import Edge, Plan
+from headrace.plan import Edge, Plan, SourcePlan, StepPlan
 from headrace.processor import Context, Partition, SmallState
+from headrace.settings import Settings
+from headrace.state import View
 
-SOURCE = "source"
 Counts = dict[tuple[str, str, str], int]
 
 
@@ -38,7 +41,7 @@ class Outputs:
             self.counts[at] = self.counts.get(at, 0) + n
 
 
-def _no_state(step: str, partition: Partition) -> SmallState:
+def _no_state(step: str, partition: Partition) -> Any:
     raise AssertionError(f"step {step} asked for state of {partition}, and this runner keeps none")
 
 
@@ -46,16 +49,20 @@ class Pipeline:
     """A plan made ready to run.
 
     `writers` gives the writer schema of a registry id; `sink_ids` the id to frame each Kafka sink's records with;
-    `bytes_max` each topic's max.message.bytes; `state(step, partition)` the small state; `timed(step)` wraps a step.
+    `bytes_max` each topic's max.message.bytes; `state(step, partition)` the small state, `store` the keyed one;
+    `partitions()` the numbers of those that are ours; `timed(step)` wraps a step.
     """
 
     def __init__(self, plan: Plan, *, writers: Callable[[int], AvroSchema], sink_ids: Mapping[str, int],
                  bytes_max: Mapping[str, int] | None = None, now_ms: Callable[[], int] = lambda: 0,
                  state: Callable[[str, Partition], SmallState] = _no_state,
+                 store: Callable[[str, Partition], View] = _no_state,
+                 partitions: Callable[[], Sequence[int]] = lambda: (), settings: Settings | None = None,
                  timed: Callable[[str], AbstractContextManager[Any]] = lambda step: nullcontext()) -> None:
         self.plan, self.timed = plan, timed
-        self.decoder = Decoder(plan.source.schema, writers)
-        self._tombstones = plan.source.config.tombstones
+        self.decoders = {source.name: Decoder(source.schema, writers) for source in plan.sources}
+        self.stateful = any(step.processor.stateful for step in plan.steps)
+        self.ticking = [step for step in plan.steps if step.processor.ticks]
         self._kafka: dict[str, KafkaSink] = {}
         self._quarantine: dict[str, QuarantineSink] = {}
         for sink in plan.sinks:
@@ -66,8 +73,9 @@ class Pipeline:
                 self._kafka[sink.name] = sink_for(sink.name, sink.schema, sink.rows, sink_ids[sink.name],
                                                   sink.config.key, (bytes_max or {}).get(sink.name, 1_048_588))
         self._outputs: Outputs | None = None
-        self._contexts = {step.name: Context(plan.flow, step.name, plan.project, partial(state, step.name), now_ms,
-                                             partial(self._count, step.name)) for step in plan.steps}
+        self._contexts = {step.name: Context(
+            plan.flow, step.name, plan.project, partial(state, step.name), partial(store, step.name), partitions,
+            settings, now_ms, partial(self._count, step.name)) for step in plan.steps}
 
     def _count(self, step: str, metric: str, label: str, n: int) -> None:
         assert self._outputs is not None, "a step counts while it processes"
@@ -86,36 +94,70 @@ class Pipeline:
             step.processor.revoked(partitions)
 
     def run(self, messages: Sequence[Message]) -> Outputs:
-        """Every record of `messages`, which are of the source's topic and in order within each partition."""
-        frames = Frames(messages, self.plan.source.config.topic)
-        out = self._outputs = Outputs(len(messages), frames.spans())
+        """Every record of `messages`, which are of the sources' topics and in order within each partition."""
+        out = self._outputs = Outputs(len(messages))
+        at: dict[Edge, Batch] = {}
+        rejects: list[Rejects] = []
         with self.timed("decode"):
-            batch, rejects = self._decode(frames, out)
-        at: dict[Edge, Batch] = {Edge(SOURCE, "success"): batch}
+            for source, frames in self._split(messages):
+                out.spans += frames.spans()
+                at[Edge(source.name, "success")], refused = self._decode(source, frames, out)
+                rejects += refused
         for step in self.plan.steps:
-            given = at.get(step.input)
-            if given is not None and len(given):
+            given = [None if batch is None or not len(batch) else batch for batch in map(at.get, step.inputs)]
+            if any(batch is not None for batch in given):
                 with self.timed(step.name):
-                    for relationship, result in step.processor.process(given, self._contexts[step.name]).items():
-                        assert relationship in step.outputs, f"{step.name} gave {relationship}, which it never declared"
-                        at[Edge(step.name, relationship)] = result
+                    self._put(at, step, step.processor.process_many(given, self._contexts[step.name]))
         with self.timed("encode"):
             self._encode(at, rejects, out)
         self._outputs = None
         return out
 
-    def _decode(self, frames: Frames, out: Outputs) -> tuple[Batch, list[Rejects]]:
-        decoded = self.decoder.decode(frames.values)
+    def tick(self) -> Outputs:
+        """What steps have to say without a record having come; the steps below them get it as rows of theirs."""
+        out = self._outputs = Outputs(0)
+        at: dict[Edge, Batch] = {}
+        for step in self.plan.steps:
+            given = [None if batch is None or not len(batch) else batch for batch in map(at.get, step.inputs)]
+            if any(batch is not None for batch in given):
+                self._put(at, step, step.processor.process_many(given, self._contexts[step.name]))
+            if step in self.ticking:
+                said = step.processor.tick(self._contexts[step.name])
+                for relationship, batch in said.items():
+                    before = at.get(Edge(step.name, relationship))
+                    at[Edge(step.name, relationship)] = gather([before, batch]) if before else batch
+        self._encode(at, [], out)
+        self._outputs = None
+        return out
+
+    def _put(self, at: dict[Edge, Batch], step: StepPlan, results: Mapping[str, Batch]) -> None:
+        for relationship, result in results.items():
+            assert relationship in step.outputs, f"{step.name} gave {relationship}, which it never declared"
+            at[Edge(step.name, relationship)] = result
+
+    def _split(self, messages: Sequence[Message]) -> Iterator[tuple[SourcePlan, Frames]]:
+        """The messages of each source, in order."""
+        if len(self.plan.sources) == 1:
+            yield self.plan.source, Frames(messages, self.plan.source.config.topic)
+            return
+        topics = list(map(methodcaller("topic"), messages))
+        for source in self.plan.sources:
+            mine = list(compress(messages, map(source.config.topic.__eq__, topics)))
+            if mine:
+                yield source, Frames(mine, source.config.topic)
+
+    def _decode(self, source: SourcePlan, frames: Frames, out: Outputs) -> tuple[Batch, list[Rejects]]:
+        decoded = self.decoders[source.name].decode(frames.values)
         batch = Batch(decoded.rows, Meta(frames, decoded.index))
         refused = decoded.rejects
-        if refused and self._tombstones == "drop":
+        if refused and source.config.tombstones == "drop":
             values = frames.values
-            out.add(SOURCE, "dropped", "tombstone", sum(values[i] is None for i, _ in refused))
+            out.add(source.name, "dropped", "tombstone", sum(values[i] is None for i, _ in refused))
             refused = [(i, why) for i, why in refused if values[i] is not None]
         if not refused:
             return batch, []
         index = np.array([i for i, _ in refused], dtype=np.int64)
-        return batch, [Rejects(Meta(frames, index), [[why] for _, why in refused], SOURCE)]
+        return batch, [Rejects(Meta(frames, index), [[why] for _, why in refused], source.name)]
 
     def _encode(self, at: Mapping[Edge, Batch], rejects: list[Rejects], out: Outputs) -> None:
         for sink in self.plan.sinks:

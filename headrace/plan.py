@@ -20,7 +20,7 @@ from headrace.codec import AvroSchema
 from headrace.config import Config
 from headrace.connector import KafkaSinkConfig, KafkaSourceConfig, QuarantineConfig, TopicConfig
 from headrace.errors import ConfigError, Finding, UserError
-from headrace.flow import SOURCE, FlowSpec, SinkSpec
+from headrace.flow import SOURCE, FlowSpec, SinkSpec, SourceSpec
 from headrace.marked import Place, closest, nearest
 from headrace.processor import Processor
 from headrace.resources import content
@@ -47,12 +47,12 @@ REJECTS = Edge(SOURCE, "reject")
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """A step: its processor with its config, unopened; the output it reads; the shape of each of its own."""
+    """A step: its processor with its config, unopened; the outputs it reads; the shape of each of its own."""
 
     name: str
     processor: Processor
     kind: str
-    input: Edge
+    inputs: tuple[Edge, ...]
     outputs: Mapping[str, pa.Schema]
     line: int
 
@@ -72,6 +72,9 @@ class SinkPlan:
 
 @dataclass(frozen=True, slots=True)
 class SourcePlan:
+    """A source; a flow's only one is called “source”."""
+
+    name: str
     kind: str
     config: KafkaSourceConfig
     schema: AvroSchema
@@ -81,7 +84,7 @@ class SourcePlan:
 class Plan:
     """A flow whose every schema fits. Steps stand in an order in which each comes after what it reads.
 
-    `rejects` is the sink that takes what the source cannot decode, None when it is dropped; such records are not among
+    `rejects` is the sink that takes what a source cannot decode, None when it is dropped; such records are not among
     that sink's `inputs`. `drop` are the outputs that go nowhere. `notes` are lint's warnings and remarks.
     """
 
@@ -89,7 +92,7 @@ class Plan:
     owner: str | None
     path: Path
     project: Path
-    source: SourcePlan
+    sources: tuple[SourcePlan, ...]
     steps: tuple[StepPlan, ...]
     sinks: tuple[SinkPlan, ...]
     rejects: str | None
@@ -97,6 +100,11 @@ class Plan:
     drop: tuple[Edge, ...]
     spec: FlowSpec
     notes: tuple[Finding, ...] = ()
+
+    @property
+    def source(self) -> SourcePlan:
+        """The only one, or the first."""
+        return self.sources[0]
 
     def step(self, name: str) -> StepPlan:
         return next(s for s in self.steps if s.name == name)
@@ -140,35 +148,36 @@ def _or_raise(made: Plan | None, findings: list[Finding]) -> Plan:
 def examine(spec: FlowSpec, project: Path) -> tuple[Plan | None, list[Finding]]:
     """The plan, if it can be made, and all that lint has to say. Connects to nothing; reads schemas, suites, code."""
     check = _Check(spec, project)
-    source = check.source()
+    sources = check.sources()
     check.wire()
-    steps = check.steps(source)
-    sinks = check.sinks(source)
+    steps = check.steps()
+    sinks = check.sinks(sources)
     rejects = check.rejects()
     check.connected()
     for step in rules.untaught(steps):
         check.found(("steps", step), f"{step} asks for training on rows that no suite has passed: put a `validate` "
                     "step above it, and read its success output")
-    for place, message in rules.tests(spec, source, sinks):
+    for place, message in rules.tests(spec, sources, sinks):
         check.found(place, message)
     if not spec.owner:
         check.found((), "the flow names no `owner`: whom to ask when it stands still", "warning")
     findings = sorted(set(check.findings))
-    if source is None or any(f.severity == "error" for f in findings) or spec.broken:
+    if len(sources) < len(spec.origins) or any(f.severity == "error" for f in findings) or spec.broken:
         return None, findings
     assert len(steps) == len(spec.steps), "a step without a plan has a finding"
     assert len(sinks) == len(spec.sinks), "a sink without a plan has a finding"
     made = Plan(
-        flow=spec.flow, owner=spec.owner, path=spec.path, project=project, source=source, steps=tuple(steps),
-        sinks=tuple(sinks), rejects=rejects, topics=tuple(_topics(source, sinks)),
+        flow=spec.flow, owner=spec.owner, path=spec.path, project=project, sources=tuple(sources), steps=tuple(steps),
+        sinks=tuple(sinks), rejects=rejects, topics=tuple(_topics(sources, sinks)),
         drop=tuple(check.dropped), spec=spec, notes=tuple(findings))
     return made, findings
 
 
-def _topics(source: SourcePlan, sinks: list[SinkPlan]) -> Iterator[TopicPlan]:
-    """The source first. A sink has as many partitions as the source where it does not say."""
-    partitions = source.config.partitions or 1
-    yield TopicPlan(source.config.topic, partitions, source.config.topic_config())
+def _topics(sources: list[SourcePlan], sinks: list[SinkPlan]) -> Iterator[TopicPlan]:
+    """The sources first. A sink has as many partitions as the first source where it does not say."""
+    partitions = next((s.config.partitions for s in sources if s.config.partitions), 1)
+    for source in sources:
+        yield TopicPlan(source.config.topic, source.config.partitions or partitions, source.config.topic_config())
     for sink in sinks:
         yield TopicPlan(sink.name, sink.config.partitions or partitions, sink.config.topic_config())
 
@@ -193,7 +202,7 @@ class _Check:
         self.project = project
         self.findings: list[Finding] = []
         self.outputs: dict[str, Mapping[str, pa.Schema] | None] = dict.fromkeys((*spec.steps, *spec.broken))
-        self.reads: dict[str, Edge | None] = {}
+        self.reads: dict[str, tuple[Edge, ...] | None] = {}
         self.mains: dict[str, str] = {}
         self.built: dict[str, Processor] = {}
         self.taken: dict[Edge, str] = {}
@@ -203,32 +212,48 @@ class _Check:
     def found(self, place: Place, message: str, severity: str = "error") -> None:
         self.findings.append(self.spec.finding(place, message, severity))
 
-    # the source
+    # the sources
 
-    def source(self) -> SourcePlan | None:
-        kind = self.spec.source.kind
-        place: Place = ("source", kind)
-        self.outputs[SOURCE] = None
+    def sources(self) -> list[SourcePlan]:
+        planned = []
+        topics: dict[str, str] = {}
+        for name, spec in self.spec.origins.items():
+            place: Place = ("sources", name, spec.kind) if self.spec.sources else ("source", spec.kind)
+            found = self.source(name, spec, place)
+            if found is None:
+                continue
+            if (other := topics.setdefault(found.config.topic, name)) != name:
+                self.found(place, f"“{other}” reads {found.config.topic} already; steps may both say `from: {other}`")
+            planned.append(found)
+        counts = {s.config.topic: s.config.partitions for s in planned if s.config.partitions}
+        if len(set(counts.values())) > 1:
+            said = ", ".join(f"{topic} {n}" for topic, n in counts.items())
+            self.found(("sources",), f"sources need equally many partitions, for their records to meet: {said}")
+        return planned
+
+    def source(self, name: str, spec: SourceSpec, place: Place) -> SourcePlan | None:
+        kind = spec.kind
+        self.outputs[name] = None
         if kind != "kafka":
             self.found(place, f"a flow cannot read from “{kind}”: its source is kafka, and `headrace connect` brings "
                        "records there from elsewhere")
             return None
-        config = self.config(KafkaSourceConfig, self.spec.source.config, place)
+        config = self.config(KafkaSourceConfig, spec.config, place)
         if config is None:  # its records' shape may be known all the same, and with it what becomes of them
-            name = self.spec.source.config.get("schema")
-            shape = self.schema(name, (*place, "schema")) if isinstance(name, str) else None
-            self.outputs[SOURCE] = {ROWS.relationship: shape.arrow} if shape else None
+            said = spec.config.get("schema")
+            shape = self.schema(said, (*place, "schema")) if isinstance(said, str) else None
+            self.outputs[name] = {ROWS.relationship: shape.arrow} if shape else None
             return None
         if not flow.TOPIC.fullmatch(config.topic):
             self.found((*place, "topic"), f"“{config.topic}” {flow.TOPIC_RULE}")
         schema = self.schema(config.schema_name, (*place, "schema"))
         if schema is None:
             return None
-        self.outputs[SOURCE] = {ROWS.relationship: schema.arrow}
+        self.outputs[name] = {ROWS.relationship: schema.arrow}
         if config.key is not None and config.key not in schema.arrow.names:
             self.found((*place, "key"), f"the key “{config.key}” is no field of {schema.name}"
                        f"{nearest(config.key, schema.arrow.names)}")
-        return SourcePlan(kind, config, schema)
+        return SourcePlan(name, kind, config, schema)
 
     def config(self, model: type[Config], written: Mapping[str, Any], place: Place) -> Any:
         try:
@@ -262,23 +287,40 @@ class _Check:
                         self.built[name] = kind(config, project=self.project)
                 except UserError as error:
                     self.found(place, str(error))
-        previous = SOURCE
+        previous = "" if self.spec.sources else SOURCE
         for name, step in self.spec.steps.items():  # only now, since a step may read a later one
-            self.reads[name] = edge = self.edge(step.reads or previous, ("steps", name, "from"))
+            self.reads[name] = self.inputs(name, step.reads or (previous,))
             previous = name
-            if edge is not None:
+            for edge in self.reads[name] or ():
                 self.taken.setdefault(edge, name)
+
+    def inputs(self, name: str, written: tuple[str, ...]) -> tuple[Edge, ...] | None:
+        """The outputs a step reads; None, with a finding, when one is not there or they are too many or too few."""
+        place: Place = ("steps", name, "from")
+        if written == ("",):
+            self.found(("steps", name), f"{name} says not which of the sources it reads: add `from: "
+                       f"{next(iter(self.spec.sources))}`")
+            return None
+        edges = [self.edge(each, place) for each in written]
+        fewest, most = self.built[name].inputs if name in self.built else (1, len(written))
+        if not fewest <= len(written) <= most:
+            wanted = f"{fewest}" if fewest == most else f"{fewest} to {most}"
+            self.found(place, f"{self.spec.steps[name].kind} reads {wanted} output{'s' * (most > 1)}, and is given "
+                       f"{len(written)}" + ("; give each output a step of its own" if most == 1 else ""))
+            return None
+        found = tuple(edge for edge in edges if edge is not None)
+        return found if len(found) == len(edges) else None
 
     def edge(self, written: str, place: Place) -> Edge | None:
         """`step` or `step.relationship` as an edge, if there is such a step."""
         step, _, relationship = written.partition(".")
-        if step == SOURCE:
+        if step in self.spec.origins:
             if relationship not in ("", *(e.relationship for e in (ROWS, REJECTS))):
-                self.found(place, f"the source has no output “{relationship}”; it has `source` and `source.reject`")
+                self.found(place, f"the source has no output “{relationship}”; it has `{step}` and `{step}.reject`")
                 return None
-            return Edge(SOURCE, relationship or ROWS.relationship)
+            return Edge(step, relationship or ROWS.relationship)
         if step not in self.outputs:
-            known = [*self.spec.steps, SOURCE]
+            known = [*self.spec.steps, *self.spec.origins]
             self.meant.add(closest(step, known))
             self.found(place, f"there is no step “{step}”{nearest(step, known)}")
             return None
@@ -291,8 +333,8 @@ class _Check:
         outputs = None if edge is None else self.outputs.get(edge.step)
         if edge is None or outputs is None:
             return None
-        if edge == REJECTS:
-            self.found(place, "`source.reject` is payloads that could not be read: only a quarantine can take them")
+        if self.refused(edge):
+            self.found(place, f"`{edge}` is payloads that could not be read: only a quarantine can take them")
             return None
         if edge.relationship in outputs:
             return outputs[edge.relationship]
@@ -301,8 +343,12 @@ class _Check:
         self.found(place, f"“{edge.step}” has no output “{edge.relationship}”{nearest(str(edge), there)}")
         return None
 
-    def steps(self, source: SourcePlan | None) -> list[StepPlan]:
-        order = TopologicalSorter({name: [edge.step] for name, edge in self.reads.items() if edge})
+    def refused(self, edge: Edge | None) -> bool:
+        """Whether an edge is what a source could not decode."""
+        return edge is not None and edge.step in self.spec.origins and edge.relationship == REJECTS.relationship
+
+    def steps(self) -> list[StepPlan]:
+        order = TopologicalSorter({name: [e.step for e in edges] for name, edges in self.reads.items() if edges})
         try:
             names = [n for n in order.static_order() if n in self.reads]
         except CycleError as error:
@@ -314,25 +360,26 @@ class _Check:
         return [step for step in planned if step]
 
     def step(self, name: str) -> StepPlan | None:
-        edge = self.reads[name]
-        rows = self.rows(edge, ("steps", name, "from"))
+        edges = self.reads[name]
+        given = [self.rows(edge, ("steps", name, "from")) for edge in edges or ()]
+        rows = [shape for shape in given if shape is not None]
         processor = self.built.get(name)
-        if edge is None or rows is None or processor is None:
+        if not edges or len(rows) < len(edges) or processor is None:
             return None
         try:
-            outputs = dict(processor.outputs(rows))
-            for note in processor.notes(rows):
+            outputs = dict(processor.outputs_of(rows))
+            for note in processor.notes(rows[0]):
                 self.found(("steps", name), f"{name}: {note}", "info")
         except UserError as error:
             self.found(("steps", name), f"{name}: {error}")
             return None
         self.outputs[name] = outputs
-        return StepPlan(name, processor, self.spec.steps[name].kind, edge, outputs, self.spec.line("steps", name))
+        return StepPlan(name, processor, self.spec.steps[name].kind, edges, outputs, self.spec.line("steps", name))
 
     # the sinks
 
-    def sinks(self, source: SourcePlan | None) -> list[SinkPlan]:
-        planned = [self.sink(name, sink, source) for name, sink in self.spec.sinks.items()]
+    def sinks(self, sources: list[SourcePlan]) -> list[SinkPlan]:
+        planned = [self.sink(name, sink, sources) for name, sink in self.spec.sinks.items()]
         there = catalog.names("connectors", self.project)
         external = [n for n, s in self.spec.sinks.items() if s.kind not in SINKS and s.kind in there]
         if external and len(external) < len(self.spec.sinks):
@@ -344,7 +391,7 @@ class _Check:
                 self.found(("sinks", name), f"Kafka refuses “{name}” beside “{other}”: its metrics would confuse them")
         return [sink for sink in planned if sink]
 
-    def sink(self, name: str, sink: SinkSpec, source: SourcePlan | None) -> SinkPlan | None:
+    def sink(self, name: str, sink: SinkSpec, sources: list[SourcePlan]) -> SinkPlan | None:
         place: Place = ("sinks", name)
         edges = [self.edge(written, (*place, "from")) for written in sink.reads]
         inputs = tuple(dict.fromkeys(e for e in edges if e is not None))
@@ -354,17 +401,17 @@ class _Check:
             self.found((*place, sink.kind), f"there is no sink “{sink.kind}” for a flow{nearest(sink.kind, SINKS)}")
             return None
         config = self.config(SINKS[sink.kind], sink.config, (*place, sink.kind))
-        if source and source.config.topic == name:
+        if any(source.config.topic == name for source in sources):
             self.found(place, f"the flow would read what it writes: “{name}” is its source")
         if sink.kind == "kafka" and not sink.reads:
             self.found(place, "the sink says not what it takes: add `from: <step>`")
         quarantine = sink.kind == "quarantine"
-        usual = tuple(e for e in inputs if not (quarantine and e == REJECTS))
+        usual = tuple(e for e in inputs if not (quarantine and self.refused(e)))
         shapes = [s for s in (self.rows(edge, (*place, "from")) for edge in usual) if s is not None]
-        if config is None or source is None or len(shapes) < len(usual) or len(inputs) < len(sink.reads):
+        if config is None or not sources or len(shapes) < len(usual) or len(inputs) < len(sink.reads):
             return None
         if quarantine:
-            return SinkPlan(name, sink.kind, config, usual, None, shapes[0] if shapes else source.schema.arrow)
+            return SinkPlan(name, sink.kind, config, usual, None, shapes[0] if shapes else sources[0].schema.arrow)
         return self.kafka(name, config, usual, shapes)
 
     def kafka(self, name: str, config: KafkaSinkConfig, inputs: tuple[Edge, ...],
@@ -397,30 +444,36 @@ class _Check:
     # the whole
 
     def rejects(self) -> str | None:
-        """The sink for what is no record of the source: the one that names it, else the flow's only quarantine."""
+        """The sink for what is no record of a source: the one that names it, else the flow's only quarantine."""
         quarantines = [n for n, s in self.spec.sinks.items() if s.kind == "quarantine"]
-        named = [n for n in quarantines if str(REJECTS) in self.spec.sinks[n].reads]
-        if str(REJECTS) in self.spec.drop:
+        edges = [Edge(name, REJECTS.relationship) for name in self.spec.origins]
+        written = {str(edge) for edge in edges}
+        named = [n for n in quarantines if written & set(self.spec.sinks[n].reads)]
+        if written <= set(self.spec.drop):
             return None
         if len(named) > 1:
-            self.found(("sinks", named[1]), f"`source.reject` goes to “{named[0]}” already; a record is held back once")
+            said = next(w for w in written if w in self.spec.sinks[named[1]].reads)
+            self.found(("sinks", named[1]), f"`{said}` goes to “{named[0]}” already; what cannot be read is held back "
+                       "in one place")
         elif not named and len(quarantines) > 1:
             self.found(("sinks", quarantines[0]), "which quarantine takes records that cannot be read? Add "
-                       f"`source.reject` to the `from` of one of {', '.join(quarantines)}")
+                       f"`{edges[0]}` to the `from` of one of {', '.join(quarantines)}")
         elif not quarantines and not self.spec.broken:
+            said = ", ".join(map(str, edges))
             self.found(("sinks",), "records that cannot be read have nowhere to go: add a quarantine sink, e.g. "
-                       "`<topic>.quarantine: {quarantine: {}}`, or drop them: `drop: [source.reject]`")
+                       f"`<topic>.quarantine: {{quarantine: {{}}}}`, or drop them: `drop: [{said}]`")
         if not quarantines:
             return None
         home = (named or quarantines)[0]
-        self.taken.setdefault(REJECTS, home)
+        for edge in edges:
+            self.taken.setdefault(edge, home)
         return home
 
     def connected(self) -> None:
         """NiFi's rule: every output is connected or dropped, never both."""
         for at, written in enumerate(self.spec.drop):
             edge = self.edge(written, ("drop", at))
-            known = edge is not None and (edge == REJECTS or self.rows(edge, ("drop", at)) is not None)
+            known = edge is not None and (self.refused(edge) or self.rows(edge, ("drop", at)) is not None)
             if edge is None or not known:
                 continue
             if edge in self.taken:
@@ -431,5 +484,7 @@ class _Check:
                 edge = Edge(step, relationship)
                 if edge in self.taken or edge in self.dropped or step in self.meant or self.spec.broken:
                     continue
-                place: Place = ("source",) if step == SOURCE else ("steps", step)
+                place: Place = ("steps", step)
+                if step in self.spec.origins:
+                    place = ("sources", step) if self.spec.sources else ("source",)
                 self.found(place, f"{edge} goes nowhere: give it to a step or a sink, or say `drop: [{edge}]`")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Collection, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
 from headrace.batch import Batch
 from headrace.config import Config
+
+if TYPE_CHECKING:
+    from headrace.settings import Settings
+    from headrace.state import View
 
 Partition = tuple[str, int]
 """(topic, partition)"""
@@ -19,7 +23,7 @@ SmallState = MutableMapping[str, Any]
 """JSON values only; it rides in the committed offset's metadata (all steps of a flow share 4,095 characters)."""
 
 
-def _no_state(partition: Partition) -> SmallState:
+def _no_state(partition: Partition) -> Any:
     raise AssertionError("this step asked for state, and the runner gives none")
 
 
@@ -29,13 +33,20 @@ class Context:
 
     `state(partition)` gives the step's small state for one source partition. What is written to it counts only once
     the batch's transaction commits: after an abort or a crash it stands as it was before the batch.
+    `store(partition)` gives its keyed state there, for any number of keys, under the same promise; a step that uses it
+    says `stateful = True`. Partitions of one number of a flow's sources share it.
+    `partitions()` are the numbers of the partitions that are ours now, for `tick`.
     `now_ms` is the wall clock, for observation only; decisions stand on event time or offsets, which replay alike.
+    `settings` is where Kafka and the registry are, for steps that read beside the stream; None where there is neither.
     """
 
     flow: str
     step: str
     project: Path
     state: Callable[[Partition], SmallState] = _no_state
+    store: Callable[[Partition], View] = _no_state
+    partitions: Callable[[], Sequence[int]] = lambda: ()
+    settings: Settings | None = None
     now_ms: Callable[[], int] = lambda: 0
     count: Callable[[str, str, int], None] = field(default=lambda name, label, n: None)
     """count(metric, label, n): e.g. count("expectation", "tailnum_not_null", 12)."""
@@ -52,6 +63,13 @@ class Processor(ABC):
     Config: ClassVar[type[Config]]
     main: ClassVar[str] = "success"
     """The relationship that a following step without `from` reads."""
+    inputs: ClassVar[tuple[int, int]] = (1, 1)
+    """How many outputs a step of it reads, at least and at most. Where that is more than one, `from` is a list, and
+    `outputs_of` and `process_many` take the place of `outputs` and `process`."""
+    stateful: ClassVar[bool] = False
+    """Whether it keeps keyed state (`ctx.store`)."""
+    ticks: ClassVar[bool] = False
+    """Whether `tick` is to be called."""
 
     def __init__(self, config: Any, *, project: Path) -> None:
         """`config` is an instance of `Config`; paths in it are relative to `project`. Files may be read, no network."""
@@ -64,6 +82,10 @@ class Processor(ABC):
         The schema of `failure` is the input's."""
         raise NotImplementedError
 
+    def outputs_of(self, schemas: Sequence[pa.Schema]) -> Mapping[str, pa.Schema]:
+        """As `outputs`, of a step that may read several outputs: their schemas in the order of `from`."""
+        return self.outputs(schemas[0])
+
     def notes(self, schema: pa.Schema) -> list[str]:
         """Remarks for lint to print as info (e.g. which expectations run whole, what a trigger's scope is)."""
         return []
@@ -75,6 +97,18 @@ class Processor(ABC):
         """Relationship → batch. Every input row leaves by exactly the relationships `outputs` declared; a relationship
         without rows may be left out. Never mutates `batch`. Raises Retriable for a bad environment only."""
         raise NotImplementedError
+
+    def process_many(self, batches: Sequence[Batch | None], ctx: Context) -> Mapping[str, Batch]:
+        """As `process`, of a step that may read several outputs: their batches in the order of `from`, None where
+        one has no rows now. At least one has."""
+        assert batches[0] is not None, "a step is called when it has rows"
+        return self.process(batches[0], ctx)
+
+    def tick(self, ctx: Context) -> Mapping[str, Batch]:
+        """Called about four times a second between batches, when `ticks`: what is to be said without a record having
+        come. What it returns and what it changes in state goes out in a transaction of its own, or never was: then it
+        is called again with the state of before. For every partition of `ctx.partitions()`."""
+        return {}
 
     def revoked(self, partitions: Collection[Partition]) -> None:  # noqa: B027
         """These partitions now belong to another worker; forget what was kept for them."""

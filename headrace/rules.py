@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ from headrace.marked import Place, nearest
 
 if TYPE_CHECKING:
     from headrace.flow import FlowSpec
-    from headrace.plan import SinkPlan, SourcePlan, StepPlan
+    from headrace.plan import Edge, SinkPlan, SourcePlan, StepPlan
 
 RAW = "bytes"
 """In a flow's tests: `{bytes: <hex>}` is a payload as it is on the wire."""
@@ -40,25 +40,39 @@ def untaught(steps: Sequence[StepPlan]) -> Iterator[str]:
     for step in steps:
         if not getattr(step.processor, "needs_validated", False):
             continue
-        passed, edge = [], step.input
-        while (above := by_name.get(edge.step)) is not None:
-            if above.kind == "validate":
-                passed.append(edge.relationship == above.processor.main)
-            edge = above.input
-        if not passed or not all(passed):
+        if not all(_taught(edge, by_name) for edge in step.inputs):
             yield step.name
 
 
-def tests(spec: FlowSpec, source: SourcePlan | None, sinks: Sequence[SinkPlan]) -> Iterator[tuple[Place, str]]:
+def _taught(edge: Edge, steps: Mapping[str, StepPlan], passed: bool = False) -> bool:
+    """Whether what comes over an edge has been passed by a suite on every way from the sources."""
+    above = steps.get(edge.step)
+    if above is None:
+        return passed
+    if above.kind == "validate":
+        if edge.relationship != above.processor.main:
+            return False
+        passed = True
+    return all(_taught(each, steps, passed) for each in above.inputs)
+
+
+def tests(spec: FlowSpec, sources: Sequence[SourcePlan], sinks: Sequence[SinkPlan]) -> Iterator[tuple[Place, str]]:
     """Fields and sinks that the flow's tests name and that are not there; whether they pass is `headrace test`'s."""
-    if source is None:
+    if len(sources) < len(spec.origins):
         return
-    given = source.schema.arrow.names
+    shapes = {source.name: source.schema.arrow.names for source in sources}
+    given = sources[0].schema.arrow.names
     held = {s.name: [*given, REASONS] if s.schema is None else s.schema.arrow.names for s in sinks}
     for at, test in enumerate(spec.tests):
         for n, record in enumerate(test.given):
-            if record is not None and set(record) != {RAW}:
-                yield from _fields(record, given, ("tests", at, "given", n), "the source's records")
+            where: Place = ("tests", at, "given", n)
+            if spec.sources and (record is None or len(record) != 1 or next(iter(record)) not in shapes):
+                yield where, f"must be `<source>: <record>`, of one of {', '.join(shapes)}"
+                continue
+            name, fields = next(iter(record.items())) if spec.sources and record else (sources[0].name, record)
+            if fields is not None and set(fields) != {RAW}:
+                yield from _fields(fields, shapes[name], where, f"the records of {name}" if spec.sources else
+                                   "the source's records")
         for name, wanted in test.expect.items():
             place: Place = ("tests", at, "expect", name)
             if name not in spec.sinks and name not in spec.broken:

@@ -3,6 +3,7 @@
     HEADRACE_BOOTSTRAP, HEADRACE_REGISTRY        addresses
     headrace.toml   [kafka]                      any librdkafka property, e.g. "bootstrap.servers", "sasl.password"
                     [registry] url = "…"         and any property of confluent_kafka's SchemaRegistryClient
+    MLFLOW_TRACKING_URI                          or [mlflow] uri = "…": the model registry; else one in .headrace/mlflow
     .headrace/stack.json                         written by `headrace up`
 """
 
@@ -28,6 +29,7 @@ class Settings:
     registry_url: str | None
     kafka: Mapping[str, Any] = field(default_factory=dict)
     registry: Mapping[str, Any] = field(default_factory=dict)
+    mlflow_uri: str | None = None
 
     @property
     def state(self) -> Path:
@@ -72,4 +74,5 @@ def load(project: Path | None = None) -> Settings:
     bootstrap, url = kafka.pop("bootstrap.servers", None), registry.pop("url", None)
     return Settings(project=project, kafka=kafka, registry=registry,
                     bootstrap=os.environ.get("HEADRACE_BOOTSTRAP") or bootstrap or stack.get("bootstrap"),
-                    registry_url=os.environ.get("HEADRACE_REGISTRY") or url or stack.get("registry"))
+                    registry_url=os.environ.get("HEADRACE_REGISTRY") or url or stack.get("registry"),
+                    mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or written.get("mlflow", {}).get("uri"))

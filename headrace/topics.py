@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +81,21 @@ def ensure(settings: Settings, topics: Iterable[TopicPlan]) -> list[str]:
             kind = UserError if code in ("INVALID_CONFIG", "INVALID_PARTITIONS", "TOPIC_EXCEPTION") else BrokerError
             raise kind(f"topic {name} cannot be created: {error.args[0].str()}") from error
     return made
+
+
+def topic_ids(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
+    """The id Kafka gave each topic when it was created: another one after it was deleted and made again."""
+    from confluent_kafka import TopicCollection
+
+    client = admin(settings)
+    found = client.describe_topics(TopicCollection(list(topics)), request_timeout=CONNECT_TIMEOUT_S)
+    return {name: _id_text(future.result(timeout=CONNECT_TIMEOUT_S).topic_id) for name, future in found.items()}
+
+
+def _id_text(number: Any) -> str:
+    """In hex, which any file system takes and tells apart."""
+    high, low = number.get_most_significant_bits(), number.get_least_significant_bits()
+    return f"{high & (2**64 - 1):016x}{low & (2**64 - 1):016x}"
 
 
 def message_bytes_max(settings: Settings, topics: Iterable[str]) -> dict[str, int]:

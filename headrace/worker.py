@@ -9,9 +9,10 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
@@ -28,15 +29,21 @@ from headrace.plan import Plan
 from headrace.processor import Partition
 from headrace.registry import Registry
 from headrace.settings import Settings
-from headrace.state import StateStore, read_metadata
-from headrace.topics import ensure, message_bytes_max
+from headrace.state import State, changelog, read_metadata
+from headrace.state.bottom import Bottom, Rocks
+from headrace.topics import ensure, existing, message_bytes_max, topic_ids
 
 log = logging.getLogger("headrace.worker")
 QUIET_S = 0.2  # an end-of-partition offset waits this long for a record to ride with
 GAUGES_S = 1.0
+TICK_S = 0.25
 COLLECT_S = 10.0
 WAIT_S_MAX = 5.0
 NOTHING = Polled([], {}, None)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1e3)
 
 
 @dataclass(slots=True)
@@ -76,13 +83,13 @@ class Worker:
         self.group = group or f"headrace.{plan.flow}"
         self.id = f"headrace.{plan.flow}.{instance}.{slot}"
         self.observer = observer or Observer(plan.flow, slot)
-        self.state = StateStore()
+        self.state = State(plan.spec.state.bytes_max)
         self._targets: dict[Partition, int] = {}
         self._done: dict[Partition, int] = {}
         self._eof: dict[Partition, int] = {}
         self._assigned = False
         self._rebalanced = 0
-        self._quiet_since = self._gauged = self._collected = self._told = 0.0
+        self._quiet_since = self._gauged = self._collected = self._told = self._ticked = 0.0
         self._newest_ms = 0
         self._pace = Pace()
         self._nonces = 0
@@ -96,14 +103,18 @@ class Worker:
         ensure(self.settings, self.plan.topics)
         subjects = {sink.name: sink.schema for sink in self.plan.sinks if sink.schema is not None}
         ids = {topic: registry.register(f"{topic}-value", schema) for topic, schema in subjects.items()}
-        limits = message_bytes_max(self.settings, [self.plan.source.config.topic, *(s.name for s in self.plan.sinks)])
+        sources = [source.config.topic for source in self.plan.sources]
+        limits = message_bytes_max(self.settings, [*sources, *(s.name for s in self.plan.sinks)])
         self.pipeline = Pipeline(self.plan, writers=registry.schema, sink_ids=ids, bytes_max=limits,
-                                 now_ms=lambda: int(time.time() * 1e3), timed=self.observer.timed,
-                                 state=lambda step, partition: self.state.of(partition, step))
+                                 now_ms=_now_ms, timed=self.observer.timed, settings=self.settings,
+                                 state=lambda step, partition: self.state.small.of(partition, step),
+                                 store=self.state.view, partitions=lambda: sorted({p for _, p in self._done}))
+        if self.pipeline.stateful:
+            self._prepare_changelog(sources)
         self.transactions = Transactions(self.settings, self.id, bytes_max=max(limits.values()) + 65_536,
                                          topics=[sink.name for sink in self.plan.sinks])
         self.transactions.open()  # before the committed offsets are read: it decides what an older self left open
-        self.source = KafkaSource(self.settings, self.plan.source.config.topic, self.group, instance=self.id,
+        self.source = KafkaSource(self.settings, sources, self.group, instance=self.id,
                                   batch_max=self.batch_max)
         self.pipeline.open()
         collecting = gc.isenabled()
@@ -119,10 +130,29 @@ class Worker:
         finally:
             self.source.close()
             self.transactions.close()
+            self.state.keyed.close()
             if collecting:
                 gc.enable()
             gc.unfreeze()
             log.info("stopped", extra={"flow": self.plan.flow, **self._pace.told()})
+
+    def _prepare_changelog(self, sources: Sequence[str]) -> None:
+        """The changelog's topic, and the folder of this worker's copies of it: copies of a topic that was deleted, and
+        made again, are not copies of this one."""
+        there = existing(self.settings)
+        count = changelog.shared({topic: there[topic] for topic in sources})
+        ensure(self.settings, [changelog.topic_plan(self.group, count)])
+        topic = changelog.topic_of(self.group)
+        self._copies = self.settings.state / "state" / self.id / topic_ids(self.settings, [topic])[topic]
+        for other in self._copies.parent.glob("*"):
+            if other != self._copies:
+                shutil.rmtree(other, ignore_errors=True)
+
+    def _restored(self, numbers: Collection[int]) -> dict[int, Bottom]:
+        """The keyed state of these partitions, as it is committed."""
+        bottoms: dict[int, Bottom] = {number: Rocks(self._copies / str(number)) for number in numbers}
+        changelog.restore(self.settings, self.group, bottoms)
+        return bottoms
 
     # ── rebalances ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -132,9 +162,9 @@ class Worker:
         if self.drain:
             fresh = [partition for partition in starts if partition not in self._targets]
             self._targets |= self.source.end_offsets(fresh)
-        for partition, (offset, metadata) in starts.items():
-            self.state.restore(partition, read_metadata(metadata)[1])
-            self._done[partition] = offset
+        self.state.assign({partition: read_metadata(metadata)[1] for partition, (_, metadata) in starts.items()},
+                          self._restored({number for _, number in starts}) if self.pipeline.stateful else {})
+        self._done |= {partition: offset for partition, (offset, _) in starts.items()}
         log.info("assigned", extra={"flow": self.plan.flow,
                                     "partitions": {f"{t}/{p}": at for (t, p), (at, _) in starts.items()}})
 
@@ -158,11 +188,13 @@ class Worker:
                 if stop.is_set() or self._drained():
                     return
                 polled = self._poll()
+                if polled and self._tick_due():
+                    self._tick(polled, committer)
                 hand = self._process(polled) if polled and polled.messages else None
                 if hand is None:
                     self._when_quiet(polled, committer)
                     continue
-            ahead = self._poll() if self.source.backlog and not stop.is_set() else NOTHING
+            ahead = self._poll() if self.source.backlog and not stop.is_set() and not self._tick_due() else NOTHING
             if ahead is None:
                 hand = None  # a rebalance: what was in hand comes again, here or elsewhere, from the committed offsets
                 continue
@@ -235,8 +267,10 @@ class Worker:
 
     def _submit(self, committer: ThreadPoolExecutor, outputs: Sequence[Outgoing], ends: Mapping[Partition, int],
                 group: Any, nonce: str) -> Future[bool]:
-        offsets = [TopicPartition(t, p, end, metadata=self.state.metadata((t, p), nonce))
+        offsets = [TopicPartition(t, p, end, metadata=self.state.small.metadata((t, p), nonce))
                    for (t, p), end in ends.items()]
+        if self.pipeline.stateful:
+            outputs = [*outputs, *changelog.outgoing(self.group, self.state.keyed.pending(), _now_ms())]
         self.state.seal()
         first = next(iter(ends))
 
@@ -254,7 +288,7 @@ class Worker:
         return committer.submit(commit)
 
     def _committed(self, hand: InHand) -> None:
-        self.state.commit()
+        self.state.commit(self.transactions.delivered)
         out = hand.outputs
         for span in out.spans:
             at = (span.topic, span.partition)
@@ -294,24 +328,49 @@ class Worker:
             gc.collect()  # between batches only, and when there is nothing better to do
             self._collected = time.monotonic()
         pending = self._pending_eof()
-        if not pending or (time.monotonic() - self._quiet_since < QUIET_S and not self.drain):
+        if polled is None or not pending or (time.monotonic() - self._quiet_since < QUIET_S and not self.drain):
             return
         self._nonces += 1
         nonce = f"{self._run}{self._nonces:x}"
-        group = self.source.consumer.consumer_group_metadata()
-        if self._settled(self._submit(committer, [], pending, group, nonce)):
-            self.state.commit()
+        if self._settled(self._submit(committer, [], pending, polled.group, nonce)):
+            self.state.commit(self.transactions.delivered)
             self._done |= pending
         else:
             self.observer.aborted()
             self.state.drop()
         self._quiet_since = time.monotonic()
 
+    def _tick_due(self) -> bool:
+        return bool(self.pipeline.ticking and self._done) and time.monotonic() - self._ticked > TICK_S
+
+    def _tick(self, polled: Polled, committer: ThreadPoolExecutor) -> None:
+        """What steps say without a record: a transaction of its own, which leaves the offsets where they are."""
+        self._ticked = time.monotonic()
+        try:
+            out = self.pipeline.tick()
+        except Retriable as error:
+            log.warning("waiting", extra={"flow": self.plan.flow, "reason": str(error)})
+            self.state.undo()
+            return
+        if not out.sinks and not self.state.changed():
+            self.state.undo()
+            return
+        self._nonces += 1
+        nonce = f"{self._run}{self._nonces:x}"
+        if self._settled(self._submit(committer, list(out.sinks.values()), dict(self._done), polled.group, nonce)):
+            self.state.commit(self.transactions.delivered)
+            self.observer.committed(0, {name: len(sent) for name, sent in out.sinks.items()}, out.counts)
+        else:
+            self.observer.aborted()
+            self.state.drop()
+
     def _gauge(self) -> None:
         now = time.monotonic()
         if now - self._gauged < GAUGES_S:
             return
         self._gauged = now
+        if self.pipeline.stateful:
+            self.observer.holding(self.state.keyed.check())
         ends = self.source.known_ends()
         self.observer.lagging({p: max(0, ends[(t, p)] - at) for (t, p), at in self._done.items() if (t, p) in ends},
                               self._newest_ms)

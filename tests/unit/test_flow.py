@@ -23,7 +23,7 @@ def test_a_flow_is_read_as_written(tmp_path: Path) -> None:
     spec = flow.load(flowkit.write(tmp_path))
     assert (spec.flow, spec.owner, spec.source.kind) == ("departures", "flight-ops", "kafka")
     assert [(n, s.kind, s.reads) for n, s in spec.steps.items()] == [
-        ("check", "validate", None), ("enrich", "derive", None), ("split", "route", "enrich")]
+        ("check", "validate", ()), ("enrich", "derive", ()), ("split", "route", ("enrich",))]
     assert spec.sinks["flights.quarantine"].reads == ("check.failure",)
     assert spec.sinks["flights.far"].config == {}
     assert spec.drop == ("split.unmatched",)
@@ -39,7 +39,7 @@ source: {kafka: {topic: a, schema: departure}}
 steps:
   one: {validate: {}, derive: {}}
   two: {derive: [1]}
-  three: {from: [one, two], derive: {}}
+  three: {from: [one], derive: {}}
   source: {derive: {}}
 sinks:
   a/b: {from: one, kafka: {}}
@@ -49,10 +49,10 @@ tests:
   - {name: t, gven: [], expect: {c: -1}}
 """)
     told = findings(path)
-    assert [line for line, _ in told] == [2, 5, 6, 7, 8, 10, 11, 12, 14, 14, 14]
+    assert [line for line, _ in told] == [2, 5, 6, 8, 10, 11, 12, 14, 14, 14]
     text = "\n".join(message for _, message in told)
     for said in ("unknown key “ownr”; did you mean “owner”?", "these are 2: validate, derive", "must be a mapping",
-                 "a step reads one output", "that is the source's name", "“a/b” is no topic name", "Kafka's own",
+                 "that is the source's name", "“a/b” is no topic name", "Kafka's own",
                  "there is none", "unknown key “gven”; did you mean “given”?", "“given” is missing", "count"):
         assert said in text, said
 

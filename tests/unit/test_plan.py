@@ -18,7 +18,7 @@ pytestmark = pytest.mark.unit
 def test_a_plan_is_the_flow_with_its_schemas(tmp_path: Path) -> None:
     plan = planning.load(flowkit.write(tmp_path))
     assert (plan.flow, plan.owner, plan.project) == ("departures", "flight-ops", tmp_path)
-    assert [(s.name, s.kind, s.input) for s in plan.steps] == [
+    assert [(s.name, s.kind, s.inputs[0]) for s in plan.steps] == [
         ("check", "validate", ROWS), ("enrich", "derive", Edge("check", "success")),
         ("split", "route", Edge("enrich", "success"))]
     assert plan.step("enrich").line == 7

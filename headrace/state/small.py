@@ -57,6 +57,10 @@ class StateStore:
         state: SmallState = mine.setdefault(step, {})
         return state
 
+    def changed(self) -> bool:
+        """Whether the batch in hand changed anything."""
+        return any(mine != self._below(partition) and any(mine.values()) for partition, mine in self._overlay.items())
+
     def metadata(self, partition: Partition, nonce: str) -> str:
         """The text to commit with this partition's offset. Raises UserError when it is over the bound."""
         by_step = self._overlay.get(partition, self._below(partition))
