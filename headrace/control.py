@@ -232,6 +232,7 @@ class RetrainResult(ControlEvent):
     spec: str = "{}"
     attempts: int = 1
     reason: str = ""
+    asked_at: datetime | None = None
 
 
 RAISED: Mapping[str, type[Caused]] = {event.kind: event for event in (Alert, Retrain, Switch)}

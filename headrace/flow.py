@@ -132,6 +132,11 @@ class FlowSpec(Config):
     sinks: dict[str, SinkSpec] = Field(min_length=1, description="Where they go, by topic.")
     state: StateSpec = Field(default_factory=lambda: StateSpec(), description="Bounds on what steps remember.")
     drop: tuple[str, ...] = Field((), description="Outputs that go nowhere, said aloud: `step.relationship`.")
+    models: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="Models that are kept right by `headrace loop run`, by name: learn, policy, "
+        "gate, rollout, train.")
+    control: str = Field("headrace", pattern=r"^[A-Za-z0-9._-]{1,200}$", description="What the names of the control "
+                         "topics begin with: <control>.verdicts, .retrain, .retrain.results, .models, .audit.")
     tests: list[TestSpec] = Field(default_factory=list, description="What the flow must do with given records.")
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from headrace import plan as planning
-from headrace.batch import Headers, Outgoing
+from headrace.batch import Headers, Outgoing, read_lineage
 from headrace.codec import AvroSchema, Decoder, Encoder, UnknownSchema
 from headrace.errors import UserError
 from headrace.flow import FlowSpec, TestSpec
@@ -190,22 +190,31 @@ def _difference(plan: Plan, test: TestSpec, outputs: Outputs) -> list[str]:
 
 
 def _shape(plan: Plan, sink: SinkPlan) -> pa.Schema:
-    return (sink.schema or plan.source.schema).arrow
+    """The fields that a sink's records can have: those of a quarantine are of any source."""
+    schemas = [sink.schema] if sink.schema else [source.schema for source in reversed(plan.sources)]
+    return pa.schema(list({field.name: field for schema in schemas for field in schema.arrow}.values()))
 
 
 def read(plan: Plan, sink: SinkPlan, got: Outgoing) -> list[dict[str, Any]]:
     """What a sink got, as records; those of a quarantine with the ids of their `reasons`, and no more if the payload
     cannot be read."""
-    schema = sink.schema or plan.source.schema
-    decoded = Decoder(schema, lambda schema_id: schema).decode(list(got.values))
     out: list[dict[str, Any]] = [{} for _ in got.values]
-    index = range(len(out)) if decoded.index is None else decoded.index.tolist()
-    for at, row in zip(index, decoded.rows.to_pylist(), strict=True):
-        out[at] = row
-    if sink.schema is None:
-        for record, headers in zip(out, got.headers, strict=True):
-            record[REASONS] = _reasons(headers)
+    if sink.schema is not None:
+        _decode(sink.schema, got, range(len(out)), out)
+        return out
+    from_topic = [span.topic if (span := read_lineage(headers)) else None for headers in got.headers]
+    for source in plan.sources:
+        _decode(source.schema, got, [at for at, topic in enumerate(from_topic) if topic == source.config.topic], out)
+    for record, headers in zip(out, got.headers, strict=True):
+        record[REASONS] = _reasons(headers)
     return out
+
+
+def _decode(schema: AvroSchema, got: Outgoing, which: Sequence[int], out: list[dict[str, Any]]) -> None:
+    decoded = Decoder(schema, lambda schema_id: schema).decode([got.values[at] for at in which])
+    index = range(len(which)) if decoded.index is None else decoded.index.tolist()
+    for at, row in zip(index, decoded.rows.to_pylist(), strict=True):
+        out[which[at]] = row
 
 
 def _reasons(headers: Headers) -> list[str]:

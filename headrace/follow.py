@@ -35,6 +35,7 @@ class Follower:
             enable_partition_eof=True, auto_offset_reset="earliest", isolation_level="read_committed",
             fetch_wait_max_ms=50)
         self._consumer = Consumer({**conf, "error_cb": self._on_error}, logger=silent("follow"))
+        self._asking = Consumer(conf, logger=silent("follow"))  # a client that another thread reads does not answer
         self._at: dict[int, int] = {}
         self._moved = threading.Condition()
         self._error: Exception | None = None
@@ -64,7 +65,7 @@ class Follower:
         what `seen` has raised."""
         end = time.monotonic() + timeout_s
         try:
-            wanted = {p: self._consumer.get_watermark_offsets(TopicPartition(self.topic, p), timeout=timeout_s)[1]
+            wanted = {p: self._asking.get_watermark_offsets(TopicPartition(self.topic, p), timeout=timeout_s)[1]
                       for p in self._at}
         except KafkaException as error:
             raise Retriable(f"{self.topic}: {error.args[0].str()}", retry_after_s=1.0) from error
@@ -99,3 +100,4 @@ class Follower:
         if self._thread.is_alive():
             self._thread.join(5.0)
         self._consumer.close()
+        self._asking.close()

@@ -75,7 +75,7 @@ class Pipeline:
         self._outputs: Outputs | None = None
         self._contexts = {step.name: Context(
             plan.flow, step.name, plan.project, partial(state, step.name), partial(store, step.name), partitions,
-            settings, now_ms, partial(self._count, step.name)) for step in plan.steps}
+            settings, plan.spec.control, now_ms, partial(self._count, step.name)) for step in plan.steps}
 
     def _count(self, step: str, metric: str, label: str, n: int) -> None:
         assert self._outputs is not None, "a step counts while it processes"

@@ -157,8 +157,12 @@ def examine(spec: FlowSpec, project: Path) -> tuple[Plan | None, list[Finding]]:
     for step in rules.untaught(steps):
         check.found(("steps", step), f"{step} asks for training on rows that no suite has passed: put a `validate` "
                     "step above it, and read its success output")
-    for place, message in rules.tests(spec, sources, sinks):
+    for place, message in (*rules.payloads(steps, sinks), *rules.tests(spec, sources, sinks)):
         check.found(place, message)
+    if spec.models:
+        from headrace import governed  # which plans the flows that the models stand for
+
+        check.findings += governed.examine(spec, project)
     if not spec.owner:
         check.found((), "the flow names no `owner`: whom to ask when it stands still", "warning")
     findings = sorted(set(check.findings))

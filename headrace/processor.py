@@ -47,6 +47,8 @@ class Context:
     store: Callable[[Partition], View] = _no_state
     partitions: Callable[[], Sequence[int]] = lambda: ()
     settings: Settings | None = None
+    control: str = "headrace"
+    """What the names of the flow's control topics begin with."""
     now_ms: Callable[[], int] = lambda: 0
     count: Callable[[str, str, int], None] = field(default=lambda name, label, n: None)
     """count(metric, label, n): e.g. count("expectation", "tailnum_not_null", 12)."""
@@ -68,6 +70,9 @@ class Processor(ABC):
     `outputs_of` and `process_many` take the place of `outputs` and `process`."""
     stateful: ClassVar[bool] = False
     """Whether it keeps keyed state (`ctx.store`)."""
+    own_rows: ClassVar[bool] = False
+    """Whether its rows are of its own making, so that a quarantine, which writes payloads as they came, cannot have
+    them."""
     ticks: ClassVar[bool] = False
     """Whether `tick` is to be called."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def _type_name(kind: Any) -> str:
     text = kind.__name__ if inspect.isclass(kind) and not getattr(kind, "__args__", ()) else str(kind)
     for noise in ("typing.", "collections.abc.", "headrace.config.", "pydantic.types."):
         text = text.replace(noise, "")
-    return text
+    return re.sub(r"headrace\.\w+\.\w+\.", "", text)
 
 
 def flow_schema(project: Path) -> dict[str, Any]:
@@ -67,8 +68,8 @@ def flow_schema(project: Path) -> dict[str, Any]:
     definitions = whole["$defs"]
     top = definitions.pop(of[FlowSpec]["$ref"].rpartition("/")[2])
     one = {"type": "string"}
-    for spec, kinds, reads in ((SourceSpec, SOURCES, None), (StepSpec, steps, one),
-                               (SinkSpec, SINKS, {"anyOf": [one, {"type": "array", "items": one}]})):
+    several = {"anyOf": [one, {"type": "array", "items": one}]}
+    for spec, kinds, reads in ((SourceSpec, SOURCES, None), (StepSpec, steps, several), (SinkSpec, SINKS, several)):
         definitions[spec.__name__] = _one_of(spec, kinds, of, reads)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **top, "$defs": definitions}
 

@@ -56,12 +56,31 @@ def _taught(edge: Edge, steps: Mapping[str, StepPlan], passed: bool = False) -> 
     return all(_taught(each, steps, passed) for each in above.inputs)
 
 
+def payloads(steps: Sequence[StepPlan], sinks: Sequence[SinkPlan]) -> Iterator[tuple[Place, str]]:
+    """Quarantines that are given rows which never came over the wire as they are: they write payloads as they came."""
+    by_name = {s.name: s for s in steps}
+    for sink in sinks:
+        for edge in sink.inputs if sink.kind == "quarantine" else ():
+            if (maker := _maker(edge, by_name)) is not None:
+                yield ("sinks", sink.name, "from"), (
+                    f"{edge} has rows that {maker} makes: a quarantine keeps what came from a topic, byte for byte. "
+                    "Give them to a sink of their own, e.g. `<topic>: {from: " + str(edge) + ", kafka: {}}`")
+
+
+def _maker(edge: Edge, steps: Mapping[str, StepPlan]) -> str | None:
+    """The step, at this edge or above it, that makes rows of its own."""
+    above = steps.get(edge.step)
+    if above is None or above.processor.own_rows:
+        return above.name if above else None
+    return next(filter(None, (_maker(each, steps) for each in above.inputs)), None)
+
+
 def tests(spec: FlowSpec, sources: Sequence[SourcePlan], sinks: Sequence[SinkPlan]) -> Iterator[tuple[Place, str]]:
     """Fields and sinks that the flow's tests name and that are not there; whether they pass is `headrace test`'s."""
     if len(sources) < len(spec.origins):
         return
     shapes = {source.name: source.schema.arrow.names for source in sources}
-    given = sources[0].schema.arrow.names
+    given = [name for source in sources for name in source.schema.arrow.names]
     held = {s.name: [*given, REASONS] if s.schema is None else s.schema.arrow.names for s in sinks}
     for at, test in enumerate(spec.tests):
         for n, record in enumerate(test.given):

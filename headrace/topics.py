@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,7 +81,19 @@ def ensure(settings: Settings, topics: Iterable[TopicPlan]) -> list[str]:
                 continue
             kind = UserError if code in ("INVALID_CONFIG", "INVALID_PARTITIONS", "TOPIC_EXCEPTION") else BrokerError
             raise kind(f"topic {name} cannot be created: {error.args[0].str()}") from error
+    _await(client, made)
     return made
+
+
+def _await(client: Any, names: Sequence[str]) -> None:
+    """Until the broker tells of topics that were just created: its metadata come a moment later."""
+    end = time.monotonic() + CONNECT_TIMEOUT_S
+    for name in names:
+        while time.monotonic() < end:
+            found = client.list_topics(name, timeout=CONNECT_TIMEOUT_S).topics[name]
+            if found.error is None and found.partitions:
+                break
+            time.sleep(0.05)
 
 
 def topic_ids(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
@@ -88,6 +101,7 @@ def topic_ids(settings: Settings, topics: Sequence[str]) -> dict[str, str]:
     from confluent_kafka import TopicCollection
 
     client = admin(settings)
+    _await(client, topics)  # it may be another worker that is just creating them
     found = client.describe_topics(TopicCollection(list(topics)), request_timeout=CONNECT_TIMEOUT_S)
     return {name: _id_text(future.result(timeout=CONNECT_TIMEOUT_S).topic_id) for name, future in found.items()}
 

@@ -12,7 +12,6 @@ from pydantic import Field
 
 from headrace.batch import Batch
 from headrace.config import Config
-from headrace.control import Switch
 from headrace.errors import Retriable, SchemaError, UserError
 from headrace.loop.serving import Server, Serving
 from headrace.loop.split import assign
@@ -40,7 +39,6 @@ class PredictConfig(Config):
                             "Left out: the record's key.")
     shadow: bool = Field(False, description=f"Whether to give the output `{SHADOW}`: the rows as a shadowing version "
                          "would have them.")
-    topic: str = Field(Switch.home, description="The topic that says which version is in charge.")
 
 
 class Predict(Processor):
@@ -67,18 +65,21 @@ class Predict(Processor):
         return {HEARD: self._shape, **({SHADOW: self._shape} if config.shadow else {})}
 
     def notes(self, schema: pa.Schema) -> list[str]:
-        return [f"follows {self.config.topic} for the version of {self.config.model} in charge"]
+        return [f"follows the topic <control>.models for the version of {self.config.model} in charge"]
 
     def open(self, ctx: Context) -> None:
-        """Raises Retriable while the model topic cannot be read."""
+        """Raises Retriable while the model topic cannot be read; one that is absent is created."""
         from headrace.loop.models import open_registry
+        from headrace.topics import TopicPlan, ensure
 
         config: PredictConfig = self.config
         settings = ctx.settings
+        self._server: Server | None = None
         if settings is None:
-            self._server: Server | None = None
             return
-        self._server = Server(settings, config.model, topic=config.topic, check=self._check,
+        self._topic = f"{ctx.control}.models"
+        ensure(settings, [TopicPlan(self._topic, 1, {"cleanup.policy": "compact", "retention.ms": "-1"})])
+        self._server = Server(settings, config.model, topic=self._topic, check=self._check,
                               store=lambda: open_registry(settings.mlflow_uri, settings.project)).start()
         self._server.settled()
 
@@ -98,7 +99,7 @@ class Predict(Processor):
         champion, challenger = serving.champion, serving.challenger
         if champion is None:
             if config.missing == "wait" and self._server is not None:
-                raise Retriable(f"no version of {config.model} is in charge yet: {config.topic} has no switch of it",
+                raise Retriable(f"no version of {config.model} is in charge yet: {self._topic} has no switch of it",
                                 retry_after_s=1.0, hint=f"headrace models promote {config.model} VERSION")
             ctx.count("predict", "without_model", len(batch))
             empty = pa.nulls(len(batch), pa.float64())

@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import Field, model_validator
 
 from headrace.batch import Batch, Emitted, Meta, Span
 from headrace.config import Config
 from headrace.control import RAISED, event_id
 from headrace.errors import SchemaError
+from headrace.eventtime import Duration, by_partition, check_time, event_times
 from headrace.expressions import Expression, compile_expression
 from headrace.processor import Context, Partition, Processor
-from headrace.windows import OPEN_MAX, Axis, Fired, Ints, Rule, advance, from_state, to_state
-
-UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)")
-
-
-def duration_ms(written: Any) -> int:
-    """`"15m"` as milliseconds. Raises ValueError."""
-    found = _DURATION.fullmatch(written) if isinstance(written, str) else None
-    if found is None:
-        raise ValueError(f"{written!r} is no duration: a whole number and its unit, e.g. 30s, 15m, 1h, 1d "
-                         f"({', '.join(UNITS_MS)})")
-    return int(found[1]) * UNITS_MS[found[2]]
-
-
-Duration = Annotated[int, BeforeValidator(duration_ms),
-                     WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$"})]
+from headrace.windows import OPEN_MAX, Axis, Fired, Rule, advance, from_state, to_state
 
 
 class WindowConfig(Config):
@@ -183,7 +166,7 @@ class Trigger(Processor):
             if not pa.types.is_boolean(self._when.type):
                 raise SchemaError(f"`when` gives {self._when.type}, and must be a condition, true or false")
         if config.window.on is not None:
-            _check_time(config.window.on, schema)
+            check_time(config.window.on, schema)
         self._kind = config.emit.kind
         self._axis, self._rule = config.window.axis(), config.rule()
         self._schema: pa.Schema = RAISED[self._kind].schema().arrow
@@ -211,10 +194,10 @@ class Trigger(Processor):
             matched = true.fill_null(False).to_numpy(zero_copy_only=False)
         timed, positions = None, offsets
         if config.window.on is not None:
-            timed, positions = _event_times(batch.rows.column(config.window.on))
+            timed, positions = event_times(batch.rows.column(config.window.on))
             ctx.count("trigger", "without_time", len(batch) - int(np.count_nonzero(timed)))
         events: list[tuple[Partition, Fired, int]] = []
-        for partition, index in _by_partition(batch.meta, timed):
+        for partition, index in by_partition(batch.meta, timed):
             state = ctx.state(partition)
             memory = from_state(state) if state.get("v") == self._version else None
             memory, fired, late = advance(self._axis, self._rule, memory,
@@ -248,35 +231,3 @@ class Trigger(Processor):
                           for (topic, partition), event, _ in events],
                          [key] * len(events), [closed_ms[row] for *_, row in events])
         return Batch(pa.RecordBatch.from_pylist(records, schema=self._schema), Meta(frames))
-
-
-def _by_partition(meta: Meta, keep: np.ndarray[Any, np.dtype[np.bool_]] | None) -> Iterator[tuple[Partition, Ints]]:
-    """The rows of each partition, in order, of those to keep."""
-    partitions, names = meta.partitions(), meta.topics()
-    topics = np.array(names, dtype=object) if len(set(names)) > 1 else None
-    for topic in sorted(set(names)):
-        mine = np.ones(len(names), dtype=bool) if topics is None else topics == topic
-        if keep is not None:
-            mine &= keep
-        for partition in np.unique(partitions[mine]).tolist():
-            yield (topic, partition), np.flatnonzero(mine & (partitions == partition))
-
-
-def _check_time(column: str, schema: pa.Schema) -> None:
-    if column not in schema.names:
-        raise SchemaError(f"the window is `on` “{column}”, which is no column of the rows; they have "
-                          f"{', '.join(schema.names)}")
-    held = schema.field(column).type
-    if not (pa.types.is_timestamp(held) or pa.types.is_date(held) or pa.types.is_int64(held)):
-        raise SchemaError(f"the window is `on` “{column}”, which is {held}; it must be a timestamp, a date or a long "
-                          "of milliseconds since 1970",
-                          hint=f"make one with a `derive` step, e.g. {column}_at: \"CAST({column} AS TIMESTAMP)\"")
-
-
-def _event_times(column: Any) -> tuple[np.ndarray[Any, np.dtype[np.bool_]], Ints]:
-    """(has a time, milliseconds since 1970) of each row."""
-    if not pa.types.is_int64(column.type):
-        unit = pa.timestamp("ms", tz=column.type.tz if pa.types.is_timestamp(column.type) else None)
-        column = pc.cast(column, unit, safe=False).view(pa.int64())
-    present, times = column.is_valid(), column.fill_null(0)
-    return present.to_numpy(zero_copy_only=False), times.to_numpy()

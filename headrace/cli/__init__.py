@@ -6,7 +6,7 @@ import importlib
 
 import typer
 
-GROUPS = ("stack", "schemas", "flows", "run", "records", "lag", "quarantine", "trace", "connect", "tfx", "demo")
+GROUPS = ("stack", "schemas", "flows", "run", "records", "lag", "quarantine", "trace", "connect", "k8s", "tfx", "loop", "state", "demo")
 """Modules of this package; each has `register(app: typer.Typer) -> None`."""
 
 

@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         here = settings.load()
         paths = [_flow_file(given, here.project) for given in flows]
         if slot is not None:
-            _die_with_parent()
+            die_with_parent()
         if len(paths) * workers == 1 or slot is not None:
             with claim(here.state, paths[0].stem, instance) as name:
                 _one(paths[0], here, name, slot or 0, drain, http, http_host, group, batch)
@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
         _many(paths, here, workers, instance, drain, http, http_host, group, batch, log)
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A worker never outlives the parent that watches it, however that one ends (Linux; elsewhere it does nothing)."""
     import ctypes
     import signal

@@ -13,7 +13,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import repeat
+from operator import itemgetter
 from typing import Any
+
+import numpy as np
 
 from headrace.errors import UserError
 from headrace.state.bottom import Bottom, successor
@@ -24,8 +27,8 @@ NEVER = bytes(8)
 _ABSENT: Any = object()
 
 
-class Partitioned:
-    """The layers of one partition. Keys here are whole: step, NUL, `v` or `x`, the step's own key."""
+class Layers:
+    """What is changed over a bottom, of one kind of entries. Keys here are whole: step, NUL, `v` or `x`, the step's."""
 
     def __init__(self, bottom: Bottom) -> None:
         self.bottom = bottom
@@ -48,14 +51,36 @@ class Partitioned:
         """Entries in the order of their keys, as the overlay has them; a snapshot of the layers above the bottom."""
         above = {k: v for layer in (self.sealed, self.overlay) for k, v in layer.items()
                  if k >= start and (end is None or k < end)}
-        below = ((k, v) for k, v in self.bottom.scan(start, end) if k not in above)
+        below = self.bottom.scan(start, end)
+        if not above:
+            return below
         mine: list[tuple[bytes, bytes]] = sorted((k, v) for k, v in above.items() if v is not None)
-        yield from merge(below, mine, key=lambda entry: entry[0])
+        return merge(((k, v) for k, v in below if k not in above), mine, key=itemgetter(0))
+
+    def seal(self) -> None:
+        assert not self.sealed, "two transactions under way"
+        self.sealed, self.overlay = self.overlay, {}
+
+    def undo(self) -> None:
+        self.overlay = {}
+
+    def drop(self) -> None:
+        self.sealed, self.overlay = {}, {}
+
+
+class Partitioned:
+    """The layers of one partition: the steps' values, and when they expire, which the changelog need not be told."""
+
+    def __init__(self, bottom: Bottom) -> None:
+        self.bottom = bottom
+        self.values, self.index = Layers(bottom), Layers(bottom)
 
     def apply(self, next_offset: int | None) -> None:
-        if self.sealed or next_offset is not None:
-            self.bottom.apply(self.sealed, next_offset)
-        self.sealed = {}
+        """What is sealed is committed."""
+        changes = {**self.values.sealed, **self.index.sealed}
+        if changes or next_offset is not None:
+            self.bottom.apply(changes, next_offset)
+        self.values.sealed, self.index.sealed = {}, {}
 
 
 class View:
@@ -71,22 +96,22 @@ class View:
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The value of each key, None where there is none. One call for many keys is much cheaper than many calls."""
-        found = self._held.get(list(map(self._values.__add__, keys)))
+        found = self._held.values.get(list(map(self._values.__add__, keys)))
         return [None if value is None else value[8:] for value in found]
 
     def put(self, keys: Sequence[bytes], values: Sequence[bytes], expire_ms: Sequence[int] | None = None) -> None:
         """Set every key. An entry with an `expire_ms` (above 0) is removed by `expire` once that time is reached."""
-        overlay, mine = self._held.overlay, self._values
         if expire_ms is None:
-            overlay.update(zip(map(mine.__add__, keys), map(NEVER.__add__, values), strict=True))
+            self._held.values.overlay.update(zip(map(self._values.__add__, keys), map(NEVER.__add__, values),
+                                                 strict=True))
             return
-        for key, value, at in zip(keys, values, expire_ms, strict=True):
-            when = at.to_bytes(8, "big")
-            overlay[mine + key] = when + value
-            overlay[self._index + when + key] = b""
+        when: list[bytes] = np.array(expire_ms, ">u8").view("V8").tolist()
+        self._held.values.overlay.update(zip(map(self._values.__add__, keys), map(bytes.__add__, when, values),
+                                             strict=True))
+        self._held.index.overlay.update(zip(map(bytes.__add__, map(self._index.__add__, when), keys), repeat(b"")))
 
     def delete(self, keys: Sequence[bytes]) -> None:
-        self._held.overlay.update(zip(map(self._values.__add__, keys), repeat(None)))
+        self._held.values.overlay.update(zip(map(self._values.__add__, keys), repeat(None)))
 
     def scan(self, prefix: bytes = b"", start: bytes = b"", end: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """(key, value) in the order of the keys: those that begin with `prefix`, from prefix + start up to, and
@@ -94,7 +119,7 @@ class View:
         low = self._values + prefix
         high = successor(low) if end is None else low + end
         cut = len(self._values)
-        for key, value in self._held.scan(low + start, high):
+        for key, value in self._held.values.scan(low + start, high):
             yield key[cut:], value[8:]
 
     def part(self, name: str) -> View:
@@ -114,16 +139,15 @@ class View:
             return []
         cut = len(self._index)
         low, high = (self._index + at.to_bytes(8, "big") for at in (max(0, since_ms), now_ms + 1))
-        indexed = [key for key, _ in self._held.scan(low, high)]
+        indexed = [key for key, _ in self._held.index.scan(low, high)]
         if not indexed:
             return []
-        keys = [self._values + key[cut + 8:] for key in indexed]
-        gone = []
-        for index, key, value in zip(indexed, keys, self._held.get(keys), strict=True):
-            self._held.overlay[index] = None
-            if value is not None and value[:8] == index[cut:cut + 8]:  # else it was put again, to live longer
-                self._held.overlay[key] = None
-                gone.append((key[len(self._values):], value[8:]))
+        mine = list(map(itemgetter(slice(cut + 8, None)), indexed))
+        values = self._held.values.get(list(map(self._values.__add__, mine)))
+        gone = [(key, value[8:]) for index, key, value in zip(indexed, mine, values, strict=True)
+                if value is not None and value[:8] == index[cut:cut + 8]]  # else it was put again, to live longer
+        self._held.index.overlay.update(zip(indexed, repeat(None)))
+        self._held.values.overlay.update(zip(map(self._values.__add__, map(itemgetter(0), gone)), repeat(None)))
         return gone
 
 
@@ -153,20 +177,19 @@ class KeyedState:
         return sorted(self._held)
 
     def pending(self) -> dict[int, Changes]:
-        """What the batch in hand changed, by partition, as the changelog takes it: indexes are made anew from it."""
-        changed = {}
-        for partition, held in self._held.items():
-            if held.overlay:
-                changed[partition] = {k: v for k, v in held.overlay.items() if not is_index(k)}
-        return changed
+        """What the batch in hand changed, by partition, as the changelog takes it: values have their time in them."""
+        return {partition: held.values.overlay for partition, held in self._held.items() if held.values.overlay}
 
     def changed(self) -> bool:
-        return any(held.overlay for held in self._held.values())
+        return any(held.values.overlay or held.index.overlay for held in self._held.values())
+
+    def _layers(self) -> Iterator[Layers]:
+        for held in self._held.values():
+            yield from (held.values, held.index)
 
     def seal(self) -> None:
-        for held in self._held.values():
-            assert not held.sealed, "two transactions under way"
-            held.sealed, held.overlay = held.overlay, {}
+        for layers in self._layers():
+            layers.seal()
 
     def commit(self, next_offsets: Mapping[int, int]) -> None:
         """The sealed transaction is committed; `next_offsets` is where the changelog goes on, as far as is known."""
@@ -174,12 +197,12 @@ class KeyedState:
             held.apply(next_offsets.get(partition))
 
     def undo(self) -> None:
-        for held in self._held.values():
-            held.overlay = {}
+        for layers in self._layers():
+            layers.undo()
 
     def drop(self) -> None:
-        for held in self._held.values():
-            held.sealed, held.overlay = {}, {}
+        for layers in self._layers():
+            layers.drop()
 
     def check(self) -> dict[int, int]:
         """Bytes held, about, by partition. Raises UserError for one that has outgrown its bound: nothing is lost."""
@@ -193,11 +216,6 @@ class KeyedState:
 
     def close(self) -> None:
         self.forget(list(self._held))
-
-
-def is_index(key: bytes) -> bool:
-    """Whether a whole key is an entry of an expiry index."""
-    return key[key.index(b"\0") + 1:][:1] == INDEX
 
 
 def with_index(key: bytes, value: bytes | None) -> Changes:

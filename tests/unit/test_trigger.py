@@ -18,8 +18,9 @@ from pydantic import ValidationError
 
 from headrace.batch import SPAN_HEADER, Batch, Emitted, Frames, Meta, Span, read_lineage
 from headrace.errors import ExpressionError, UserError
+from headrace.eventtime import duration_ms
 from headrace.processor import Context
-from headrace.processors.trigger import Trigger, TriggerConfig, duration_ms
+from headrace.processors.trigger import Trigger, TriggerConfig
 from headrace.state import StateStore
 from headrace.testing import Record
 

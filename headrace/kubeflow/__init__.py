@@ -1,0 +1,1 @@
+"""The pipeline that trains on Kubeflow: its source, which needs the kfp SDK, and what it compiles to."""
