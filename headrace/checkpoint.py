@@ -200,12 +200,13 @@ class Transactions:
 
     def _send(self, producer: Producer, part: Outgoing) -> None:
         try:
-            # positional: topic, value, key, partition, callback, on_delivery, timestamp, headers
+            # positional: topic, value, key, partition, callback, on_delivery, timestamp, headers; of the two that take
+            # a function the first counts, though it be None
             told: Iterable[Any] = repeat(None)
             if part.partition >= 0:  # where its last record lands is of interest
                 told = chain(repeat(None, len(part) - 1), (self._on_delivery,))
             deque(map(producer.produce, repeat(part.topic), part.values, part.keys, repeat(part.partition),
-                      repeat(None), told, part.timestamps_ms, part.headers), maxlen=0)
+                      told, repeat(None), part.timestamps_ms, part.headers), maxlen=0)
         except BufferError as error:
             raise AssertionError("the producer's queue is smaller than a bounded batch") from error
 

@@ -170,8 +170,9 @@ class Switch(Caused):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict(ControlEvent):
-    """Something was judged. `about` says what: quality, drift, performance or experiment (a monitor's window), gate (a
-    challenger), failed (a training came to nothing), approve, promote or rollback (a person's word)."""
+    """Something was judged. `about` says what: quality, drift, performance, estimate or experiment (a monitor's
+    window), gate (a challenger), failed (a training came to nothing), approve, promote, rollback or retrain (a person's
+    word)."""
 
     kind: ClassVar[str] = "verdict"
     home: ClassVar[str] = "headrace.verdicts"

@@ -108,7 +108,8 @@ def _shape(name: str) -> dict[str, Any]:
 
 
 def _decide(spec: FlowSpec, declared: Mapping[str, ModelConfig]) -> dict[str, Any]:
-    governed = {name: {"learn": model.learn, "policy": model.policy, "priority": model.priority}
+    governed = {name: {"learn": model.learn, "policy": model.policy, "rollout": model.rollout,
+                       "priority": model.priority}
                 for name, model in declared.items()}
     rollouts = {name: model.rollout for name, model in declared.items()}
     return {"source": _source(spec, "verdicts"),

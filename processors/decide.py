@@ -14,6 +14,7 @@ from headrace.config import Config
 from headrace.control import Retrain, Verdict, to_ranges
 from headrace.errors import SchemaError
 from headrace.loop.policy import Decision, PolicySpec, PolicyState, asked, decide, plain
+from headrace.loop.rollout import RolloutConfig, step
 from headrace.loop.steps import Said, batch_of, events_of, read, shape, store, write
 from headrace.loop.training import ModelSpec
 from headrace.processor import Context, Processor
@@ -29,6 +30,8 @@ class GovernedConfig(Config):
                                   "ModelSpec`, without its name).")
     policy: dict[str, Any] = Field(default_factory=dict, description="When it is retrained (`headrace.loop.policy."
                                    "PolicySpec`, without its name).")
+    rollout: RolloutConfig = Field(default_factory=RolloutConfig.model_construct, description="How its versions take "
+                                   "over: to know which is in charge.")
     priority: int = Field(0, description="Of its requests, where several models wait: higher goes first.")
 
     def of(self, name: str) -> tuple[ModelSpec, PolicySpec]:
@@ -73,9 +76,10 @@ class Decide(Processor):
             if verdict.model not in self._models:
                 continue
             _, policy = self._models[verdict.model]
-            held: dict[str, Any] = read(view, verdict.model) or {"policy": None, "windows": {}, "champion": None}
+            held: dict[str, Any] = read(view, verdict.model) or {"policy": None, "windows": {}, "rollout": None}
             state = PolicyState.from_json(held["policy"]) if held["policy"] else PolicyState()
             _note(held, verdict)
+            _, held["rollout"] = step(self.config.models[verdict.model].rollout, held["rollout"], verdict)
             move = asked if verdict.about == "retrain" else decide
             state, decision = move(policy, state, plain(verdict.to_record()))
             held["policy"] = state.to_json()
@@ -96,13 +100,13 @@ class Decide(Processor):
             partition=whole.partition, window=decision.window, offset_first=whole.offset_first,
             offset_last=whole.offset_last, window_start=since, window_end=moment, measure=decision.rule, condition=None,
             rows=decision.labels, matched=decision.positives, observed=float(decision.attempt), threshold=0.0,
-            model=decision.model, reason=decision.reason, ranges=to_ranges(spans), champion=held["champion"],
+            model=decision.model, reason=decision.reason, ranges=to_ranges(spans), champion=held["rollout"]["champion"],
             spec=model.model_dump_json(), priority=self.config.models[decision.model].priority,
             causes=list(decision.causes))
 
 
 def _note(held: dict[str, Any], verdict: Verdict) -> None:
-    """Where a window's records are, and who is in charge."""
+    """Where a window's records are."""
     if verdict.window is not None and verdict.offset_first is not None and verdict.window_start and verdict.window_end:
         held["windows"][str(verdict.window)] = [
             verdict.topic, verdict.partition, verdict.offset_first, verdict.offset_last,
@@ -111,10 +115,6 @@ def _note(held: dict[str, Any], verdict: Verdict) -> None:
             first, second = sorted(held["windows"], key=int)[:2]
             old, kept = held["windows"].pop(first), held["windows"][second]
             held["windows"][second] = [*kept[:2], min(old[2], kept[2]), max(old[3], kept[3]), old[4], kept[5]]
-    if verdict.about in ("promote", "rollback") and verdict.version:
-        held["champion"] = verdict.version
-    if verdict.about in ("gate", "approve") and verdict.ok and verdict.version:
-        held["champion"] = verdict.version
 
 
 def _spans(windows: Mapping[str, Any], decision: Decision) -> list[Span]:

@@ -17,7 +17,7 @@ from headrace.control import Verdict, digest
 from headrace.errors import SchemaError
 from headrace.eventtime import Duration, by_partition, check_time, event_times
 from headrace.expressions import Expression, compile_expression
-from headrace.loop import drift, measures
+from headrace.loop import abtest, drift, measures
 from headrace.loop.detectors import watch
 from headrace.loop.drift import DriftSpec
 from headrace.loop.measures import PerformanceSpec
@@ -54,6 +54,18 @@ class QualityConfig(Config):
     rows_min: int = Field(0, ge=0, description="The window is bad when it has fewer rows.")
 
 
+class ExperimentConfig(Config):
+    """A canary held against the version in charge: when the difference is sure, it is said, once."""
+
+    arm: str = Field(description="The column that says whose row it was (`arm_as` of `predict`).")
+    value: str = Field(description="A SQL number, or condition, over a labelled row: what is compared, e.g. the loss.")
+    better: Literal["higher", "lower"] = Field(description="Which values are the better ones.")
+    share: float | None = Field(None, gt=0, lt=1, description="The challenger's share of the rows: where they come in "
+                                "another ratio, the result is void, and that is said. Not checked, if left out.")
+    alpha: float = Field(0.05, gt=0, lt=1, description="How often, at most, a difference may be seen where there is "
+                         "none, however often one looks.")
+
+
 class MonitorConfig(Config):
     """What is looked at in each window. Each part gives a verdict a window; say at least one."""
 
@@ -67,6 +79,7 @@ class MonitorConfig(Config):
     drift: DriftSpec | None = Field(None, description="Judge the inputs, against those the version was trained on.")
     performance: PerformanceSpec | None = Field(None, description="Judge the predictions by their labels; without "
                                                 "`label`, by what their calibration makes expect.")
+    experiment: ExperimentConfig | None = Field(None, description="Judge a canary against the version in charge.")
     detect: Literal["adwin", "page_hinkley"] | None = Field(
         None, description="Count changes of the loss by this detector, as a measure: for people, since it fires on "
         "any change.")
@@ -86,13 +99,20 @@ class Monitor(Processor):
         """Raises SchemaError and ExpressionError for columns and conditions that do not fit the rows."""
         config: MonitorConfig = self.config
         check_time(config.window.on, schema)
-        for name in filter(None, (config.score, config.version if config.drift or config.score else None)):
+        versioned = bool(config.drift or config.score or config.experiment)
+        for name in filter(None, (config.score, config.version if versioned else None)):
             if name not in schema.names:
                 raise SchemaError(f"“{name}” is no column of the rows{nearest(name, schema.names)}")
         if config.performance and not config.score:
             raise SchemaError("`performance` needs `score`, the column with the prediction")
-        if not (config.quality or config.drift or config.performance):
-            raise SchemaError("nothing is judged: say `quality`, `drift` or `performance`")
+        if not (config.quality or config.drift or config.performance or config.experiment):
+            raise SchemaError("nothing is judged: say `quality`, `drift`, `performance` or `experiment`")
+        self._value: Expression | None = None
+        if config.experiment:
+            if config.experiment.arm not in schema.names:
+                raise SchemaError(f"“{config.experiment.arm}” is no column of the rows"
+                                  f"{nearest(config.experiment.arm, schema.names)}", hint="`predict` adds it: `arm_as`")
+            self._value = compile_expression(config.experiment.value, schema, where="`value`")
         self._label = compile_expression(config.label, schema, where="`label`") if config.label else None
         self._bad: Expression | None = None
         if config.quality:
@@ -153,7 +173,7 @@ class Monitor(Processor):
         config: MonitorConfig = self.config
         offsets = rows.column(OFFSET).to_numpy()
         span = Span(*partition, int(offsets.min()), int(offsets.max()))
-        version = self._version(rows) if config.drift or config.score else None
+        version = self._version(rows) if config.drift or config.score or config.experiment else None
         y = _numbers(self._label.evaluate(rows)) if self._label is not None else np.full(rows.num_rows, np.nan)
         judged: list[tuple[str, tuple[bool, dict[str, float], Sequence[str]]]] = []
         if config.quality:
@@ -164,15 +184,54 @@ class Monitor(Processor):
             about = "performance" if self._label is not None else "estimate"
             judged.append((about, self._performance(config.performance, rows, y, version, partition, ctx)))
         start, end = (_utc(at) for at in (self._axis.start(window), self._axis.end(window)))
+        whose = dict.fromkeys((about for about, _ in judged), version)
+        if config.experiment and (decided := self._experiment(config.experiment, rows, partition, ctx)):
+            whose["experiment"], told = decided
+            judged.append(("experiment", told))
         for about, (ok, found, reasons) in judged:
             ctx.count("verdict", f"{about} {'ok' if ok else 'not ok'}", 1)
             verdict = Verdict(
                 id=digest(ctx.flow, ctx.step, about, *partition, window), at=end, about=about, flow=ctx.flow,
-                step=ctx.step, ok=ok, model=config.model, version=version, topic=span.topic, partition=span.partition,
-                window=window, offset_first=span.offset_first, offset_last=span.offset_last, window_start=start,
-                window_end=end, rows=rows.num_rows, labels=int(np.count_nonzero(~np.isnan(y))), reasons=list(reasons),
+                step=ctx.step, ok=ok, model=config.model, version=whose[about], topic=span.topic,
+                partition=span.partition, window=window, offset_first=span.offset_first, offset_last=span.offset_last,
+                window_start=start, window_end=end, rows=rows.num_rows,
+                labels=int(np.count_nonzero(~np.isnan(y))), reasons=list(reasons),
                 measures={name: float(value) for name, value in found.items() if np.isfinite(value)})
             yield Said(verdict, verdict.key(), span)
+
+    def _experiment(self, config: ExperimentConfig, rows: pa.RecordBatch, partition: Partition,
+                    ctx: Context) -> tuple[str, tuple[bool, dict[str, float], list[str]]] | None:
+        """(the challenger's version, verdict) once it is sure which is better, and once when the arms' ratio is not
+        what it should be. Rows count from a challenger's first to its last."""
+        assert self._value is not None
+        arms = rows.column(config.arm)
+        theirs = np.flatnonzero(pc.fill_null(pc.equal(arms, "challenger"), False).to_numpy(zero_copy_only=False))
+        if not len(theirs):
+            return None
+        version = str(rows.column(self.config.version)[int(theirs[-1])].as_py())
+        view, place = ctx.store(partition), f"experiment {version}"
+        held = read(view, place) or {"counts": {}, "said": False}
+        if held["said"]:
+            return None
+        values, first = _numbers(self._value.evaluate(rows)), 0 if held["counts"] else int(theirs[0])
+        within = np.arange(rows.num_rows)
+        for arm in abtest.ARMS:
+            mine = pc.fill_null(pc.equal(arms, arm), False).to_numpy(zero_copy_only=False)
+            mine &= (within >= first) & (within <= theirs[-1])
+            held["counts"] = abtest.update(held["counts"], abtest.arm_counts(arm, values[mine]))
+        shares = None if config.share is None else {"champion": 1 - config.share, "challenger": config.share}
+        found = abtest.result(held["counts"], config.alpha, better=config.better, shares=shares)
+        held["said"] = bool(found["decided"] or found["void"])
+        write(view, place, held)
+        if not held["said"]:
+            return None
+        numbers = {name: found[name] for name in ("effect", "ci_low", "ci_high", "p_always_valid")
+                   if found[name] is not None} | {f"n.{arm}": float(n) for arm, n in found["n"].items()}
+        if found["void"]:
+            return version, (False, numbers, [f"void: {found['void']}"])
+        reason = (f"{found['decided']} is better: {config.value} differs by {found['effect']:+.5g} (from "
+                  f"{found['ci_low']:+.5g} to {found['ci_high']:+.5g}, {config.better} is better)")
+        return version, (found["decided"] == "challenger", numbers, [reason])
 
     def _version(self, rows: pa.RecordBatch) -> str | None:
         """The version that predicted last."""

@@ -30,6 +30,8 @@ class PredictConfig(Config):
     model: str = Field(description="The model's name in the model registry.", min_length=1)
     as_: str = Field("prediction", alias="as", description="The column that takes the probability, a double.")
     version_as: str = Field("model_version", description="The column that takes the version that made it.")
+    arm_as: str | None = Field(None, description="A column that says whether the row was the champion's or the "
+                               "challenger's, for an A/B test; none, if left out.")
     missing: Literal["wait", "null"] = Field(
         "wait", description="While no version is in charge: wait for one, or let the rows pass with null.")
     swap: Literal["when_ready", "at_once"] = Field(
@@ -53,15 +55,16 @@ class Predict(Processor):
     def outputs(self, schema: pa.Schema) -> Mapping[str, pa.Schema]:
         """The input's columns and two more. Raises SchemaError for a clash, or a `key` that is not there."""
         config: PredictConfig = self.config
-        for name in (config.as_, config.version_as):
+        added = [pa.field(config.as_, pa.float64()), pa.field(config.version_as, pa.string()),
+                 *([pa.field(config.arm_as, pa.string())] if config.arm_as else [])]
+        for name in (field.name for field in added):
             if name in schema.names:
                 raise SchemaError(f"the rows have a column “{name}” already", hint="call it otherwise with `as` or "
                                                                                    "`version_as`")
         if config.key is not None and config.key not in schema.names:
             raise SchemaError(f"the key “{config.key}” is no column of the rows{nearest(config.key, schema.names)}")
         self._columns = schema.names
-        self._shape = schema.append(pa.field(config.as_, pa.float64())).append(
-            pa.field(config.version_as, pa.string()))
+        self._shape = pa.schema([*schema, *added], metadata=schema.metadata)
         return {HEARD: self._shape, **({SHADOW: self._shape} if config.shadow else {})}
 
     def notes(self, schema: pa.Schema) -> list[str]:
@@ -103,16 +106,16 @@ class Predict(Processor):
                                 retry_after_s=1.0, hint=f"headrace models promote {config.model} VERSION")
             ctx.count("predict", "without_model", len(batch))
             empty = pa.nulls(len(batch), pa.float64())
-            return {HEARD: self._with(batch, empty, pa.nulls(len(batch), pa.string()))}
+            return {HEARD: self._with(batch, empty, pa.nulls(len(batch), pa.string()), None)}
         scores = pa.array(champion.predict(batch.rows))
         versions = pa.repeat(pa.scalar(champion.version), len(batch))
         if challenger is None:
-            return {HEARD: self._with(batch, scores, versions)}
+            return {HEARD: self._with(batch, scores, versions, "champion")}
         if serving.deployment.mode == "shadow":
-            out = {HEARD: self._with(batch, scores, versions)}
+            out = {HEARD: self._with(batch, scores, versions, "champion")}
             if config.shadow:
                 beside = pa.repeat(pa.scalar(challenger.version), len(batch))
-                out[SHADOW] = self._with(batch, pa.array(challenger.predict(batch.rows)), beside)
+                out[SHADOW] = self._with(batch, pa.array(challenger.predict(batch.rows)), beside, "challenger")
             return out
         picked = self._canary(batch, serving)
         if picked.any():
@@ -121,7 +124,8 @@ class Predict(Processor):
             made[index] = challenger.predict(batch.rows.take(pa.array(index)))
             scores = pa.array(made)
             versions = pc.if_else(pa.array(picked), challenger.version, versions)
-        return {HEARD: self._with(batch, scores, versions)}
+        arms = pc.if_else(pa.array(picked), "challenger", "champion")
+        return {HEARD: self._with(batch, scores, versions, arms)}
 
     def _canary(self, batch: Batch, serving: Serving) -> Any:
         """Which rows the challenger has: sticky by key, dealt anew for each challenger. A mask a row."""
@@ -132,8 +136,11 @@ class Predict(Processor):
                       {"champion": 1.0 - share, "challenger": share})
         return pc.fill_null(pc.equal(arms, "challenger"), False).to_numpy(zero_copy_only=False)
 
-    def _with(self, batch: Batch, scores: pa.Array, versions: pa.Array) -> Batch:
+    def _with(self, batch: Batch, scores: pa.Array, versions: pa.Array, arms: Any) -> Batch:
         columns = [*batch.rows.columns, scores, versions]
+        if self.config.arm_as:
+            columns.append(arms if isinstance(arms, pa.Array) else
+                           pa.repeat(pa.scalar(arms, pa.string()), len(batch)))
         return batch.with_rows(pa.RecordBatch.from_arrays(columns, schema=self._shape))
 
     def close(self) -> None:

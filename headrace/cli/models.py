@@ -240,8 +240,8 @@ def approve(model: Model, what: Annotated[str, typer.Argument(metavar="VERSION|T
     waits = find_waiting(told, model, what)
     number = _found(store, model, str(waits["version"])).version
     _speak(here, control, word("approve", model, number, reason, _who(by), trigger=waits["trigger"]),
-           f"version {number} of {model}, blessed because of: {'; '.join(waits['reasons']) or 'no reason given'}; will "
-           "take over as its flow says", yes, json)
+           f"version {number} of {model} will take over as its flow says (blessed: "
+           f"{'; '.join(waits['reasons']) or 'no reason was given'})", yes, json)
 
 
 def retrain(model: Model, reason: Reason,

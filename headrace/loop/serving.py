@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from confluent_kafka import Message
@@ -48,10 +48,11 @@ class Deployment:
         """What a switch makes of it."""
         if epoch <= self.epoch:
             return self
+        champion = self.champion or switch.previous  # compaction may have taken the switch that says so
         if switch.mode in ("canary", "shadow"):
-            return replace(self, challenger=switch.to, mode=switch.mode, share=switch.share, epoch=epoch)
+            return Deployment(champion, switch.to, switch.mode, switch.share, epoch)
         if switch.mode == "off":
-            return replace(self, challenger=None, mode="full", share=0.0, epoch=epoch)
+            return Deployment(champion, epoch=epoch)
         return Deployment(switch.to, epoch=epoch)
 
     def versions(self) -> list[str]:

@@ -117,11 +117,12 @@ class Rocks:
         from rocksdict import WriteBatch
 
         batch = WriteBatch(raw_mode=True)
-        for key, value in changes.items():
+        put, delete = batch.put, batch.delete
+        for key, value in changes.items():  # a method call each is the quickest there is
             if value is None:
-                batch.delete(DATA + key)
+                delete(DATA + key)
             else:
-                batch.put(DATA + key, value)
+                put(DATA + key, value)
         if next_offset is not None:
             batch.put(META, json.dumps({"next": next_offset, "at": time.time()}).encode())
         self._db.write(batch)

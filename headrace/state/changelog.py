@@ -53,8 +53,8 @@ def restore(settings: Settings, group: str, bottoms: Mapping[int, Bottom]) -> in
     starts = {}
     for p, bottom in bottoms.items():
         low, high = limits[p]
-        if not low <= bottom.next_offset() <= high:
-            bottom.clear()
+        if not bottom.next_offset() or not low <= bottom.next_offset() <= high:
+            bottom.clear()  # of no known age, or another changelog's: it may hold what has since been deleted
         starts[p] = max(bottom.next_offset(), low)
     read, told = 0, time.monotonic()
     for messages in scan(settings, topic, starts, only=list(bottoms), await_open=True):

@@ -203,6 +203,6 @@ def test_the_schema_for_editors_agrees_with_lint(tmp_path: Path) -> None:
     assert list(validator.iter_errors(marked.parse(right, "f").data)) == []
     for written, instead in (("suite: departure", "suit: departure"), ("check:  {validate", "check:  {valdate"),
                              ("owner:", "ownr:"), ("partitions: 3", "partitions: many"), ("quarantine: {}", "x: {}"),
-                             ("from: enrich, route", "from: [enrich], route"), ("flow: departures", "")):
+                             ("from: enrich, route", "from: {enrich: 1}, route"), ("flow: departures", "")):
         assert written in right
         assert list(validator.iter_errors(marked.parse(right.replace(written, instead), "f").data)), instead
