@@ -35,7 +35,9 @@ class Follower:
             enable_partition_eof=True, auto_offset_reset="earliest", isolation_level="read_committed",
             fetch_wait_max_ms=50)
         self._consumer = Consumer({**conf, "error_cb": self._on_error}, logger=silent("follow"))
-        self._asking = Consumer(conf, logger=silent("follow"))  # a client that another thread reads does not answer
+        # Another client, since one that a thread reads does not answer others. It asks for the end of the log itself:
+        # a transaction may be committed a moment before its records count as committed to those who read.
+        self._asking = Consumer({**conf, "isolation.level": "read_uncommitted"}, logger=silent("follow"))
         self._at: dict[int, int] = {}
         self._moved = threading.Condition()
         self._error: Exception | None = None
@@ -61,8 +63,8 @@ class Follower:
         return self
 
     def settle(self, timeout_s: float = 30.0) -> None:
-        """Return once all that is committed there now has been seen. Raises Retriable when that takes too long, and
-        what `seen` has raised."""
+        """Return once all that is committed there now has been seen; transactions under way there are waited for.
+        Raises Retriable when that takes too long, and what `seen` has raised."""
         end = time.monotonic() + timeout_s
         try:
             wanted = {p: self._asking.get_watermark_offsets(TopicPartition(self.topic, p), timeout=timeout_s)[1]

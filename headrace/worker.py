@@ -164,6 +164,9 @@ class Worker:
             self._targets |= self.source.end_offsets(fresh)
         self.state.assign({partition: read_metadata(metadata)[1] for partition, (_, metadata) in starts.items()},
                           self._restored({number for _, number in starts}) if self.pipeline.stateful else {})
+        if self.pipeline.stateful:  # what no transaction of ours ever moved has state of a former life in the changelog
+            used = {number for (_, number), (_, metadata) in starts.items() if read_metadata(metadata)[0]}
+            self.state.keyed.begin_anew({number for _, number in starts} - used)
         self._done |= {partition: offset for partition, (offset, _) in starts.items()}
         log.info("assigned", extra={"flow": self.plan.flow,
                                     "partitions": {f"{t}/{p}": at for (t, p), (at, _) in starts.items()}})

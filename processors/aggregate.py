@@ -110,6 +110,7 @@ class Aggregate(Processor):
     """
 
     Config: ClassVar[type[Config]] = AggregateConfig
+    own_rows: ClassVar[bool] = True
     stateful: ClassVar[bool] = True
 
     def outputs(self, schema: pa.Schema) -> Mapping[str, pa.Schema]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
@@ -49,10 +50,11 @@ class Decide(Processor):
     """Reads `headrace.verdicts`, which has one partition. What it knows is in its state, so each cause has one request.
 
     A request names the offsets of every window so far that the policy calls good; it may know labels up to its time,
-    the end of the last of them. A person's `retrain` verdict asks for one at once.
+    when the last of them was judged. A person's `retrain` verdict asks for one at once.
     """
 
     Config: ClassVar[type[Config]] = DecideConfig
+    own_rows: ClassVar[bool] = True
     main: ClassVar[str] = "retrain"
     stateful: ClassVar[bool] = True
 
@@ -93,12 +95,13 @@ class Decide(Processor):
         spans = _spans(held["windows"], decision)
         whole = spans[-1] if spans else at
         model, _ = self._models[decision.model]
-        moment = datetime.fromtimestamp(decision.as_of_ms / 1000, UTC)
+        until = datetime.fromtimestamp(decision.as_of_ms / 1000, UTC)
+        moment = datetime.fromtimestamp(_judged(held["windows"], decision) / 1000, UTC)
         since = None if decision.since_ms is None else datetime.fromtimestamp(decision.since_ms / 1000, UTC)
         return Retrain(
             id=decision.id, at=moment, flow=ctx.flow, step=ctx.step, topic=whole.topic,
             partition=whole.partition, window=decision.window, offset_first=whole.offset_first,
-            offset_last=whole.offset_last, window_start=since, window_end=moment, measure=decision.rule, condition=None,
+            offset_last=whole.offset_last, window_start=since, window_end=until, measure=decision.rule, condition=None,
             rows=decision.labels, matched=decision.positives, observed=float(decision.attempt), threshold=0.0,
             model=decision.model, reason=decision.reason, ranges=to_ranges(spans), champion=held["rollout"]["champion"],
             spec=model.model_dump_json(), priority=self.config.models[decision.model].priority,
@@ -110,25 +113,49 @@ def _note(held: dict[str, Any], verdict: Verdict) -> None:
     if verdict.window is not None and verdict.offset_first is not None and verdict.window_start and verdict.window_end:
         held["windows"][str(verdict.window)] = [
             verdict.topic, verdict.partition, verdict.offset_first, verdict.offset_last,
-            round(verdict.window_start.timestamp() * 1000), round(verdict.window_end.timestamp() * 1000)]
+            round(verdict.window_start.timestamp() * 1000), round(verdict.window_end.timestamp() * 1000),
+            round(verdict.at.timestamp() * 1000)]
         while len(held["windows"]) > WINDOWS_MAX:
             first, second = sorted(held["windows"], key=int)[:2]
             old, kept = held["windows"].pop(first), held["windows"][second]
-            held["windows"][second] = [*kept[:2], min(old[2], kept[2]), max(old[3], kept[3]), old[4], kept[5]]
+            held["windows"][second] = [*kept[:2], min(old[2], kept[2]), max(old[3], kept[3]), old[4], *kept[5:]]
+
+
+def _judged(windows: Mapping[str, Any], decision: Decision) -> int:
+    """When the last window of a decision was judged: where rows may come late, that is after its end, and by then its
+    stretch of the topic has labels of the next window, too. Milliseconds since 1970."""
+    at: int = max([each[6] for each in windows.values() if each[5] <= decision.as_of_ms], default=decision.as_of_ms)
+    return max(at, decision.as_of_ms)
 
 
 def _spans(windows: Mapping[str, Any], decision: Decision) -> list[Span]:
-    """The offsets of all windows up to the decision's but for the excluded ones; neighbours as one."""
-    out: list[Span] = []
+    """The offsets of all windows up to the decision's but for the excluded ones; neighbours as one. Where windows
+    overlap, because rows came late, what lies in an excluded one's stretch is left out of its neighbours'."""
+    good: list[Span] = []
+    bad: list[Span] = []
+    joins = False
     for window in sorted(map(int, windows)):
-        topic, partition, first, last, start_ms, end_ms = windows[str(window)]
-        bad = any(a < end_ms and start_ms < b for a, b in decision.excluded)
-        if end_ms > decision.as_of_ms or bad:
-            if bad:
-                out.append(Span("", -1, 0, 0))  # what comes next is not its neighbour
-            continue
-        if out and (out[-1].topic, out[-1].partition) == (topic, partition):
-            first, last = min(out[-1].offset_first, first), max(out[-1].offset_last, last)
-            out.pop()
-        out.append(Span(topic, partition, first, last))
-    return [span for span in out if span.topic]
+        topic, partition, first, last, start_ms, end_ms, _ = windows[str(window)]
+        span = Span(topic, partition, first, last)
+        if any(a < end_ms and start_ms < b for a, b in decision.excluded):
+            bad.append(span)
+            joins = False  # what comes next is not the neighbour of what came before
+        elif end_ms <= decision.as_of_ms:
+            if joins and (good[-1].topic, good[-1].partition) == (topic, partition):
+                before = good.pop()
+                span = Span(topic, partition, min(before.offset_first, first), max(before.offset_last, last))
+            good.append(span)
+            joins = True
+    return [left for span in good for left in _without(span, bad)]
+
+
+def _without(span: Span, bad: Sequence[Span]) -> list[Span]:
+    """What is left of a span."""
+    left = [span]
+    for out in bad:
+        if (out.topic, out.partition) == (span.topic, span.partition):
+            left = [part for each in left for part in (
+                replace(each, offset_last=min(each.offset_last, out.offset_first - 1)),
+                replace(each, offset_first=max(each.offset_first, out.offset_last + 1)))
+                if part.offset_first <= part.offset_last]
+    return left

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
@@ -27,6 +27,8 @@ from headrace.state import View
 log = logging.getLogger("headrace.dispatch")
 TOLD = frozenset(each.name for each in fields(RetrainResult)) - {"id", "at", "trigger", "model", "status", "dispatcher"}
 """What a run may say of itself in its result."""
+REFUSED_S = 30.0
+"""Before a run is asked after again that we were refused an answer about."""
 
 
 class DispatchConfig(Config):
@@ -52,6 +54,7 @@ class Dispatch(Processor):
     """
 
     Config: ClassVar[type[Config]] = DispatchConfig
+    own_rows: ClassVar[bool] = True
     main: ClassVar[str] = "result"
     stateful: ClassVar[bool] = True
     ticks: ClassVar[bool] = True
@@ -171,9 +174,10 @@ class _Turn:
             return
         try:
             status = self.step._dispatcher.poll(entry.id, entry.run)
-        except Retriable as error:
+        except (Retriable, UserError) as error:  # refused: a password that no longer holds, say; the run goes on there
             self._failed(error)
-            self.queue = queues.polled(self.queue, entry.id, poll_ms=self.now_ms + int(error.retry_after_s * 1000))
+            wait_s = error.retry_after_s if isinstance(error, Retriable) else REFUSED_S
+            self.queue = queues.polled(self.queue, entry.id, poll_ms=self.now_ms + int(wait_s * 1000))
             return
         self.breaker = breakers.succeeded()
         if status.state == "unknown":
@@ -185,15 +189,19 @@ class _Turn:
 
     def give_up(self, entry: Entry) -> None:
         """A run that tells no end."""
-        try:
-            self.step._dispatcher.cancel(entry.id, entry.run)
-        except Retriable as error:
-            log.warning("not cancelled", extra={"trigger": entry.id, "reason": str(error)})
+        self._cancel(entry)
         self._end(entry, "failed", f"no end after {self.config.queue.running_s_max:g} s")
 
     def _ended(self, entry: Entry, status: Status) -> None:
-        if status.over:
-            self._end(entry, status.state, status.reason, status)
+        if not status.over:
+            return
+        strange = _strange(status.result or {}, self.step._shape)
+        if strange:
+            told = {name: value for name, value in (status.result or {}).items() if name not in strange}
+            why = f"{status.reason}\n" if status.reason else ""
+            status = replace(status, state="failed", result=told, reason=why + "what it says of itself cannot be told "
+                             "on: " + "; ".join(f"{name} is {value}" for name, value in strange.items()))
+        self._end(entry, status.state, status.reason, status)
 
     def _end(self, entry: Entry, kind: str, reason: str, status: Status | None = None) -> None:
         self.queue = queues.done(self.queue, entry.id, self.config.queue)
@@ -203,16 +211,34 @@ class _Turn:
 
     def _turned(self, turned: Turned | None) -> None:
         if turned:  # the queue has forgotten it already; there may be a run of it all the same
-            try:
-                self.step._dispatcher.cancel(turned.entry.id, turned.entry.run)
-            except Retriable as error:
-                log.warning("not cancelled", extra={"trigger": turned.entry.id, "reason": str(error)})
+            self._cancel(turned.entry)
             self.said.append(self.step._over(self.view, turned.entry, "failed", turned.reason, self.ctx))
 
-    def _failed(self, error: Retriable) -> None:
+    def _cancel(self, entry: Entry) -> None:
+        try:
+            self.step._dispatcher.cancel(entry.id, entry.run)
+        except (Retriable, UserError) as error:
+            log.warning("not cancelled", extra={"trigger": entry.id, "reason": str(error)})
+
+    def _failed(self, error: Retriable | UserError) -> None:
         log.warning("dispatcher trouble", extra={"dispatcher": self.config.to, "reason": str(error)})
+        wait_s = error.retry_after_s if isinstance(error, Retriable) else 0.0
         self.breaker = breakers.failed(self.breaker, self.config.breaker, self.now_ms, reason=str(error),
-                                       retry_after_s=error.retry_after_s)
+                                       retry_after_s=wait_s)
+
+
+def _strange(told: Mapping[str, Any], shape: pa.Schema) -> dict[str, str]:
+    """What a training program says of itself in another form than a result has: name → how. Programs are anybody's."""
+    found = {}
+    for name, value in told.items():
+        if name not in TOLD or value is None:
+            continue
+        field = shape.field(name)
+        try:
+            pa.array([list(value.items()) if isinstance(value, Mapping) else value], field.type)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            found[name] = f"{value!r}"[:100] + f", and not {field.type}"
+    return found
 
 
 def _key(trigger: str) -> str:

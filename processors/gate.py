@@ -45,6 +45,7 @@ class Gate(Processor):
     """
 
     Config: ClassVar[type[Config]] = GateConfig
+    own_rows: ClassVar[bool] = True
     main: ClassVar[str] = "verdict"
 
     def outputs(self, schema: pa.Schema) -> Mapping[str, pa.Schema]:

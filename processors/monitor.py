@@ -92,6 +92,7 @@ class Monitor(Processor):
     """
 
     Config: ClassVar[type[Config]] = MonitorConfig
+    own_rows: ClassVar[bool] = True
     main: ClassVar[str] = "verdict"
     stateful: ClassVar[bool] = True
 
@@ -183,7 +184,8 @@ class Monitor(Processor):
         if config.performance:
             about = "performance" if self._label is not None else "estimate"
             judged.append((about, self._performance(config.performance, rows, y, version, partition, ctx)))
-        start, end = (_utc(at) for at in (self._axis.start(window), self._axis.end(window)))
+        axis = self._axis
+        start, end, known = map(_utc, (axis.start(window), axis.end(window), axis.end(window) + axis.late))
         whose = dict.fromkeys((about for about, _ in judged), version)
         if config.experiment and (decided := self._experiment(config.experiment, rows, partition, ctx)):
             whose["experiment"], told = decided
@@ -191,7 +193,7 @@ class Monitor(Processor):
         for about, (ok, found, reasons) in judged:
             ctx.count("verdict", f"{about} {'ok' if ok else 'not ok'}", 1)
             verdict = Verdict(
-                id=digest(ctx.flow, ctx.step, about, *partition, window), at=end, about=about, flow=ctx.flow,
+                id=digest(ctx.flow, ctx.step, about, *partition, window), at=known, about=about, flow=ctx.flow,
                 step=ctx.step, ok=ok, model=config.model, version=whose[about], topic=span.topic,
                 partition=span.partition, window=window, offset_first=span.offset_first, offset_last=span.offset_last,
                 window_start=start, window_end=end, rows=rows.num_rows,

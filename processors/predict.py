@@ -61,9 +61,11 @@ class Predict(Processor):
             if name in schema.names:
                 raise SchemaError(f"the rows have a column “{name}” already", hint="call it otherwise with `as` or "
                                                                                    "`version_as`")
-        if config.key is not None and config.key not in schema.names:
-            raise SchemaError(f"the key “{config.key}” is no column of the rows{nearest(config.key, schema.names)}")
-        self._columns = schema.names
+        if config.key is not None:
+            if config.key not in schema.names:
+                raise SchemaError(f"the key “{config.key}” is no column of the rows{nearest(config.key, schema.names)}")
+            assign(pa.nulls(0, schema.field(config.key).type), config.model, {"champion": 1.0})  # its type can be a key
+        self._rows = schema
         self._shape = pa.schema([*schema, *added], metadata=schema.metadata)
         return {HEARD: self._shape, **({SHADOW: self._shape} if config.shadow else {})}
 
@@ -87,9 +89,16 @@ class Predict(Processor):
         self._server.settled()
 
     def _check(self, loaded: Loaded) -> None:
-        if missing := [name for name in loaded.features if name not in self._columns]:
-            raise UserError(f"it reads {', '.join(missing)}, which the rows lack",
-                            hint=f"the rows have {', '.join(self._columns)}")
+        names = self._rows.names
+        if missing := [name for name in loaded.features if name not in names]:
+            raise UserError(f"it reads {', '.join(missing)}, which the rows lack", hint=f"the rows have "
+                                                                                         f"{', '.join(names)}")
+        kinds = pa.schema([self._rows.field(name) for name in loaded.features])
+        try:
+            loaded.predict(pa.RecordBatch.from_arrays([_plain(each.type) for each in kinds], schema=kinds))
+        except (pa.ArrowException, TypeError, ValueError) as error:  # of columns of another kind than it was trained on
+            raise UserError(f"it cannot read such rows: {str(error).splitlines()[0]}", hint=(
+                "they have " + ", ".join(f"{each.name}: {each.type}" for each in kinds))) from error
 
     def process(self, batch: Batch, ctx: Context) -> Mapping[str, Batch]:
         """Raises Retriable while no version is in charge (`missing: wait`), or the one wanted is not there yet
@@ -146,3 +155,11 @@ class Predict(Processor):
     def close(self) -> None:
         if self._server is not None:
             self._server.close()
+
+
+def _plain(kind: pa.DataType) -> pa.Array:
+    """One value of a type, an unremarkable one: 0, or an empty text; null where there is no such thing."""
+    try:
+        return pa.array([""] if pa.types.is_string(kind) or pa.types.is_dictionary(kind) else [0]).cast(kind)
+    except pa.ArrowException:
+        return pa.nulls(1, kind)

@@ -32,6 +32,7 @@ class Record(Processor):
     """
 
     Config: ClassVar[type[Config]] = RecordConfig
+    own_rows: ClassVar[bool] = True
     main: ClassVar[str] = "entry"
     inputs: ClassVar[tuple[int, int]] = (1, SOURCES_MAX)
     stateful: ClassVar[bool] = True

@@ -34,6 +34,7 @@ class SwitchStep(Processor):
     """
 
     Config: ClassVar[type[Config]] = SwitchConfig
+    own_rows: ClassVar[bool] = True
     main: ClassVar[str] = "switch"
     stateful: ClassVar[bool] = True
 

@@ -155,6 +155,7 @@ class Trigger(Processor):
     """
 
     Config: ClassVar[type[Config]] = TriggerConfig
+    own_rows: ClassVar[bool] = True
     main: ClassVar[str] = "event"
 
     def outputs(self, schema: pa.Schema) -> Mapping[str, pa.Schema]:

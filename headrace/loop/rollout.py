@@ -60,6 +60,8 @@ def step(rollout: RolloutConfig, state: Mapping[str, Any] | None,
     to, mode, reason = made
     move = Move(to, mode, reason, verdict.trigger or held["pending"].get(to), held["champion"])
     _carry_out(held, to, mode)
+    if rollout.guard and verdict.about in ("performance", "rollback"):
+        held["since"] = rollout.guard.within  # the guard rests: the version before is the one that was just left
     return move, held
 
 
@@ -74,7 +76,7 @@ def _wanted(verdict: Verdict, state: dict[str, Any], rollout: RolloutConfig) -> 
                 return None
             first = state["champion"] is None  # nothing is there for a canary to stand beside
             return verdict.version, "full" if first else rollout.mode, because
-        case "approve" if verdict.version in state["pending"]:
+        case "approve" if verdict.ok and verdict.version in state["pending"]:
             first = state["champion"] is None
             return str(verdict.version), "full" if first else rollout.mode, f"approved by {verdict.by}: {because}"
         case "promote" if verdict.version:

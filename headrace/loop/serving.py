@@ -19,7 +19,7 @@ from confluent_kafka import Message
 
 from headrace.codec import Decoder
 from headrace.control import Switch
-from headrace.errors import EnvironmentFault, Retriable, UserError
+from headrace.errors import HeadraceError, Retriable
 from headrace.follow import Follower
 from headrace.registry import Registry
 from headrace.settings import Settings
@@ -88,6 +88,7 @@ class Server:
         self._wanted = Deployment()
         self._serving = Serving()
         self._trouble: str | None = None
+        self._told = ""
         self._changed = threading.Condition()
         self._closed = False
         self._loader = threading.Thread(target=self._load, name=f"load {model}", daemon=True)
@@ -139,17 +140,16 @@ class Server:
                 store = store or self._store()
                 begun = time.perf_counter()
                 for version in wanted.versions():
-                    if version not in kept:
-                        found = store.load(self.model, version)
-                        self._check(found)
-                        kept[version] = found
+                    found = kept.pop(version, None) or store.load(self.model, version)
+                    self._check(found)
+                    kept[version] = found  # the last in the dict is the latest used
                 serving = Serving(wanted, {version: kept[version] for version in wanted.versions()})
-            except (EnvironmentFault, UserError) as error:
-                self._say(f"version {', '.join(wanted.versions())} cannot serve: {error}")
-                time.sleep(RETRY_S)
+            except Exception as error:  # a broken artifact raises anything, and a later switch must find us alive
+                said = error if isinstance(error, HeadraceError) else repr(error)
+                self._say(f"version {', '.join(wanted.versions())} cannot serve: {said}", wanted)
                 continue
             with self._changed:
-                self._serving, self._trouble = serving, None
+                self._serving, self._trouble, self._told = serving, None, ""
                 self._changed.notify_all()
             log.info("model in charge", extra={"model": self.model, "version": wanted.champion, "epoch": wanted.epoch,
                                                "challenger": wanted.challenger, "mode": wanted.mode,
@@ -158,12 +158,16 @@ class Server:
                 if version not in wanted.versions():
                     del kept[version]
 
-    def _say(self, trouble: str) -> None:
-        with self._changed:
-            fresh, self._trouble = self._trouble != trouble, trouble
-            self._changed.notify_all()
-        if fresh:
+    def _say(self, trouble: str, wanted: Deployment) -> None:
+        """Tell of it, and wait before another try, unless something else is wanted by now."""
+        if trouble != self._told:
+            self._told = trouble
             log.warning("model not swapped", extra={"model": self.model, "reason": trouble})
+        with self._changed:
+            if self._wanted == wanted:
+                self._trouble = trouble
+                self._changed.notify_all()
+            self._changed.wait_for(lambda: self._wanted != wanted or self._closed, RETRY_S)
 
     def close(self) -> None:
         with self._changed:

@@ -29,8 +29,10 @@ class Said(NamedTuple):
 def events_of(batch: Batch, kind: type[Event]) -> Iterator[tuple[Event, Span]]:
     """Each row as an event, with its position. These topics are slow ones: a row at a time is fast enough."""
     topics, partitions, offsets = batch.meta.topics(), batch.meta.partitions().tolist(), batch.meta.offsets().tolist()
+    maps = [each.name for each in batch.rows.schema if pa.types.is_map(each.type)]  # Arrow gives an empty one as a list
     for record, topic, partition, offset in zip(batch.rows.to_pylist(), topics, partitions, offsets, strict=True):
-        yield kind.from_record(record), Span(topic, partition, offset, offset)
+        yield (kind.from_record({**record, **{name: dict(record[name] or ()) for name in maps}}),
+               Span(topic, partition, offset, offset))
 
 
 def batch_of(said: Sequence[Said], schema: pa.Schema) -> Batch:

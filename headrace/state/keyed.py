@@ -74,6 +74,13 @@ class Partitioned:
     def __init__(self, bottom: Bottom) -> None:
         self.bottom = bottom
         self.values, self.index = Layers(bottom), Layers(bottom)
+        self.stale: Changes = {}
+        """Deletions that the changelog is still to be told: of what was there before the partition began anew."""
+        self.telling = False
+
+    def begin_anew(self) -> None:
+        self.stale = {key: None for key, _ in self.bottom.scan(b"", None) if not _is_index(key)}
+        self.bottom.clear()
 
     def apply(self, next_offset: int | None) -> None:
         """What is sealed is committed."""
@@ -81,6 +88,8 @@ class Partitioned:
         if changes or next_offset is not None:
             self.bottom.apply(changes, next_offset)
         self.values.sealed, self.index.sealed = {}, {}
+        if self.telling:
+            self.stale, self.telling = {}, False
 
 
 class View:
@@ -162,6 +171,12 @@ class KeyedState:
         self.forget([partition])
         self._held[partition] = Partitioned(bottom)
 
+    def begin_anew(self, partitions: Collection[int]) -> None:
+        """Drop all that these partitions hold, with the next transaction: their offsets were reset, or the topics made
+        anew, and their state belongs to records that are not theirs any more."""
+        for partition in partitions:
+            self._held[partition].begin_anew()
+
     def forget(self, partitions: Collection[int]) -> None:
         """Another worker has these now."""
         for partition in partitions:
@@ -178,7 +193,9 @@ class KeyedState:
 
     def pending(self) -> dict[int, Changes]:
         """What the batch in hand changed, by partition, as the changelog takes it: values have their time in them."""
-        return {partition: held.values.overlay for partition, held in self._held.items() if held.values.overlay}
+        found = {partition: {**held.stale, **held.values.overlay} if held.stale else held.values.overlay
+                 for partition, held in self._held.items()}
+        return {partition: changes for partition, changes in found.items() if changes}
 
     def changed(self) -> bool:
         return any(held.values.overlay or held.index.overlay for held in self._held.values())
@@ -188,8 +205,10 @@ class KeyedState:
             yield from (held.values, held.index)
 
     def seal(self) -> None:
-        for layers in self._layers():
-            layers.seal()
+        for held in self._held.values():
+            held.values.seal()
+            held.index.seal()
+            held.telling = bool(held.stale)
 
     def commit(self, next_offsets: Mapping[int, int]) -> None:
         """The sealed transaction is committed; `next_offsets` is where the changelog goes on, as far as is known."""
@@ -216,6 +235,10 @@ class KeyedState:
 
     def close(self) -> None:
         self.forget(list(self._held))
+
+
+def _is_index(key: bytes) -> bool:
+    return key[key.index(b"\0") + 1:][:1] == INDEX
 
 
 def with_index(key: bytes, value: bytes | None) -> Changes:

@@ -63,6 +63,7 @@ def test_one_trigger_is_one_run(there: Pipelines, make: Any) -> None:
 
 def test_what_a_run_is_told(there: Pipelines, make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_BOOTSTRAP", "kafka:9092")
+    monkeypatch.delenv("HEADRACE_REGISTRY", raising=False)
     make(experiment_id="e1", service_account="trainer").submit(
         request(), Resources(cpu=1.5, memory_mb=3000, seconds_max=600))
     run = there.named()

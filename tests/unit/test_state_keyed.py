@@ -224,3 +224,27 @@ def test_a_copy_that_is_torn_or_too_old_is_thrown_away(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(("prefix", "after"), [(b"a", b"b"), (b"a\xff", b"b"), (b"\xff", None), (b"", None)])
 def test_successor(prefix: bytes, after: bytes | None) -> None:
     assert successor(prefix) == after
+
+
+def test_a_partition_that_begins_anew_has_nothing_and_tells_the_changelog() -> None:
+    held = KeyedState()
+    bottom = Memory()
+    held.assign(3, bottom)
+    held.view(3, "step").put([b"old", b"kept"], [b"1", b"2"], [5, 6])
+    held.seal()
+    held.commit({3: 7})
+    held.begin_anew([3])
+    assert held.view(3, "step").get([b"old", b"kept"]) == [None, None]
+    held.view(3, "step").put([b"kept"], [b"new"])
+    held.undo()  # an abort: what is to be told stays to be told
+    held.view(3, "step").put([b"kept"], [b"new"])
+    told = held.pending()[3]
+    assert {key: value if value is None else value[8:] for key, value in told.items()} == {
+        b"step\0vold": None, b"step\0vkept": b"new"}
+    held.seal()
+    held.drop()
+    assert b"step\0vold" in held.pending()[3]
+    held.seal()
+    held.commit({3: 9})
+    assert held.pending() == {}
+    assert held.view(3, "step").get([b"old"]) == [None]
