@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
-PYTEST := $(BIN)/python -m pytest --durations=12
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --durations=12 -n $(WORKERS) --dist loadfile
 
-.PHONY: setup setup-demo demo test test-all lint bench lock clean help
+.PHONY: setup setup-demo demo test test-external test-all lint bench lock clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,7 +33,10 @@ demo: setup-demo ## real flights through real Kafka: speed, kills, an event
 
 test: setup      ## all that needs nothing but Python (at most 20 minutes); names what it leaves out
 	$(PYTEST) -m "not ui and not external"
-	@echo "left out: ui (a browser), external (Airflow, MLflow, Postgres, Connect) - no such tests yet; make test-all"
+	@echo "left out: external (real Airflow, MLflow server and kfp, each installed in an environment of its own), ui (no such tests yet); make test-all"
+
+test-external: setup ## against real Airflow, MLflow and kfp; installs them
+	$(PYTEST) -m external
 
 test-all: setup  ## every tier
 	$(PYTEST)

@@ -239,10 +239,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("headrace").setLevel(logging.INFO)
-    request = None
+    request, settings = None, None
     try:
         request = request_from_json(_text(asked.request))
-        result = train(request, load(asked.project or find_project()), lambda line: print(line, file=sys.stderr))
+        settings = load(asked.project or find_project())
+        _tell("START", request, settings)
+        result = train(request, settings, lambda line: print(line, file=sys.stderr))
         code = 0
     except HeadraceError as error:
         print(f"headrace: {error}", file=sys.stderr)
@@ -250,10 +252,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if request is None:
             return code
         result = failure_of(request, error)
+    _tell("FAIL" if code else "COMPLETE", request, settings, result)
     text = result.to_json()
     _write(asked.result, text)
     print(text, flush=True)
     return code
+
+
+def _tell(state: str, request: Retrain, settings: Settings | None, result: RetrainResult | None = None) -> None:
+    """The run as an OpenLineage event, where OPENLINEAGE_URL names somebody who listens. A listener that does not
+    answer is logged: no training fails by it."""
+    from headrace.loop.lineage import run_event, send
+
+    url = os.environ.get("OPENLINEAGE_URL")
+    if not url or settings is None:
+        return
+    tags = {} if result is None else {name: value for name, value in (
+        ("data_digest", result.data_digest), ("git_commit", result.git_commit), ("lock_digest", result.lock_digest))
+        if value}
+    model = (request.model, result.version) if result is not None and result.version else None
+    try:
+        send(run_event(state, trigger=request.id, at_ms=round(time.time() * 1000), job=f"train {request.model}",
+                       inputs=request.spans(), kafka=settings.bootstrap or "", model=model, tags=tags,
+                       error=result.reason if state == "FAIL" and result else None), url)
+    except HeadraceError as error:
+        logging.getLogger(__name__).warning("lineage not told: %s", error)
 
 
 def _text(file: Path) -> str:

@@ -10,10 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -398,3 +400,29 @@ def test_spans_as_sets() -> None:
         Span("t", 0, 8, 9), Span("t", 0, 20, 22)]
     with pytest.raises(UserError, match="no range"):
         merged([Span("t", 0, 5, 4)])
+
+
+def test_who_listens_is_told_of_the_run(project: Settings, store: ModelStore, topic: Topic) -> None:
+    """OPENLINEAGE_URL: START and COMPLETE of one run, with the offsets read and the version made."""
+    heard: list[dict[str, Any]] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(201)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Listener) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        asked = request(filled(project, topic))
+        told = finished(start(project, asked, OPENLINEAGE_URL=f"http://127.0.0.1:{server.server_port}"))
+        server.shutdown()
+        thread.join()
+    assert [event["eventType"] for event in heard] == ["START", "COMPLETE"]
+    assert len({event["run"]["runId"] for event in heard}) == 1
+    assert asked.topic in json.dumps(heard[0]["inputs"])
+    assert told["version"] in json.dumps(heard[1]["outputs"])
