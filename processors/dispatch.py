@@ -25,8 +25,10 @@ from headrace.processor import Context, Processor
 from headrace.state import View
 
 log = logging.getLogger("headrace.dispatch")
-TOLD = frozenset(each.name for each in fields(RetrainResult)) - {"id", "at", "trigger", "model", "status", "dispatcher"}
-"""What a run may say of itself in its result."""
+TOLD = frozenset(each.name for each in fields(RetrainResult)) - {
+    "id", "at", "trigger", "model", "status", "dispatcher", "run", "champion", "spec", "reason", "ranges", "holdout",
+    "attempts", "asked_at"}
+"""What a run may say of itself in its result; the rest we know."""
 REFUSED_S = 30.0
 """Before a run is asked after again that we were refused an answer about."""
 

@@ -90,20 +90,20 @@ def logs(part: str = typer.Argument("", help="kafka or registry; both when left 
     where = Where(find_project())
     chosen = {p.name: where.log(p) for p in PARTS if part in ("", p.name)}
     mark = len(chosen) > 1
+    at = {name: log.stat().st_size if log.is_file() else 0 for name, log in chosen.items()}
     for name, log in chosen.items():
-        for line in tail(log, lines):
-            print(f"{name} | {line}" if mark else line)
+        for line in tail(log, lines, at[name]):
+            print(f"{name} | {line}" if mark else line, flush=True)
     if not any(log.is_file() for log in chosen.values()):
         say(f"no logs yet in {where.folder}: `headrace up` writes them")
     if follow:
-        _follow(chosen, mark)
+        _follow(chosen, at, mark)
 
 
-def _follow(chosen: dict[str, Path], mark: bool) -> None:
-    """Print what is appended, from now on; starts over when a new run begins a new file."""
+def _follow(chosen: dict[str, Path], at: dict[str, int], mark: bool) -> None:
+    """Print what is appended beyond the bytes of `at`; starts over when a new run begins a new file."""
     import time
 
-    at = {name: log.stat().st_size if log.is_file() else 0 for name, log in chosen.items()}
     try:
         while True:
             for name, log in chosen.items():

@@ -96,13 +96,14 @@ def stop(pidfile: Path, timeout_s: float, told: Callable[[str], None] = lambda t
     return running is not None
 
 
-def tail(log: Path, lines: int) -> list[str]:
-    """The last lines of a log, or none when there is none."""
+def tail(log: Path, lines: int, end: int | None = None) -> list[str]:
+    """The last lines of a log, or none when there is none; those up to byte `end`, if that is said."""
     if not log.is_file():
         return []
     with log.open("rb") as opened:
-        opened.seek(max(0, opened.seek(0, os.SEEK_END) - max(TAIL_BYTES, 400 * lines)))
-        return opened.read().decode(errors="replace").splitlines()[-lines:]
+        end = opened.seek(0, os.SEEK_END) if end is None else end
+        start = opened.seek(max(0, end - max(TAIL_BYTES, 400 * lines)))
+        return opened.read(end - start).decode(errors="replace").splitlines()[-lines:]
 
 
 def write_whole(path: Path, value: object) -> None:

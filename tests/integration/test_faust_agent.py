@@ -54,7 +54,8 @@ class Writer:
     def payload(self, kind: type[ControlEvent], record: dict[str, Any]) -> bytes:
         schema = kind.schema()
         encoder = Encoder(schema, schema.arrow, self.registry.register(f"{kind.home}-value", schema))
-        values, _, failed = encoder.encode_checked(pa.RecordBatch.from_pylist([record], schema=schema.arrow))
+        values, _, failed = encoder.encode_checked(pa.RecordBatch.from_pylist([kind(**record).to_record()],
+                                                                               schema=schema.arrow))
         assert not failed
         return bytes(values[0])
 
