@@ -80,7 +80,8 @@ class KafkaSource:
     def _on_error(self, error: KafkaError) -> None:
         if time.monotonic() - self._told > TELL_S:
             self._told = time.monotonic()
-            log.warning("broker trouble", extra={"topics": list(self.topics), "group": self.group, "error": error.str()})
+            log.warning("broker trouble", extra={"topics": list(self.topics), "group": self.group,
+                                                 "error": error.str()})
 
     def subscribe(self, assignment: Assignment) -> None:
         """Join the group. Raises BrokerError when the broker does not answer or the topic is absent."""

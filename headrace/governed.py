@@ -11,6 +11,7 @@ these flows; nothing about them is special.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,12 +83,25 @@ def examine(spec: FlowSpec, project: Path) -> Iterator[Finding]:
 
     declared, findings = models(spec)
     yield from findings
+    yield from _beside(spec, declared)
     if findings or not declared:
         return
     for name in PARTS:
         for finding in plan.examine(part(spec, name), project)[1]:
             if finding.severity == "error":
                 yield spec.finding(("models",), f"{name}: {finding.message}")
+
+
+def _beside(spec: FlowSpec, declared: Mapping[str, ModelConfig]) -> Iterator[Finding]:
+    """Triggers that would act on a governed model past its policy and its switch."""
+    for name, step in spec.steps.items():
+        emit = step.config.get("emit") if step.kind == "trigger" else None
+        for kind in ("retrain", "switch") if isinstance(emit, Mapping) else ():
+            said = emit.get(kind) if emit else None
+            if isinstance(said, Mapping) and said.get("model") in declared:
+                yield spec.finding(("steps", name), f"{name} raises a {kind} of {said['model']}, which `models` "
+                                   "governs: its policy and its rollout would not know. Raise an alert, or let a "
+                                   "`monitor` judge")
 
 
 def _topic(spec: FlowSpec, name: str) -> str:
@@ -119,8 +133,11 @@ def _decide(spec: FlowSpec, declared: Mapping[str, ModelConfig]) -> dict[str, An
 
 
 def _dispatch(spec: FlowSpec, declared: Mapping[str, ModelConfig]) -> dict[str, Any]:
-    steps = {f"dispatch-{at}": {"from": "source", "dispatch": {**model.train, "models": [name]}}
-             for at, (name, model) in enumerate(declared.items())}
+    alike: dict[str, list[str]] = {}  # models trained by the same share a queue, and with it their priorities
+    for name, model in declared.items():
+        alike.setdefault(json.dumps(model.train, sort_keys=True, default=str), []).append(name)
+    steps = {f"dispatch-{at}": {"from": "source", "dispatch": {**declared[names[0]].train, "models": names}}
+             for at, names in enumerate(alike.values())}
     return {"source": _source(spec, "retrain"), "steps": steps, "sinks": _sink(spec, "retrain.results", list(steps))}
 
 

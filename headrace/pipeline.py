@@ -74,8 +74,9 @@ class Pipeline:
                                                   sink.config.key, (bytes_max or {}).get(sink.name, 1_048_588))
         self._outputs: Outputs | None = None
         self._contexts = {step.name: Context(
-            plan.flow, step.name, plan.project, partial(state, step.name), partial(store, step.name), partitions,
-            settings, plan.spec.control, now_ms, partial(self._count, step.name)) for step in plan.steps}
+            plan.flow, step.name, plan.project, state=partial(state, step.name), store=partial(store, step.name),
+            partitions=partitions, settings=settings, owner=plan.owner or "", control=plan.spec.control, now_ms=now_ms,
+            count=partial(self._count, step.name)) for step in plan.steps}
 
     def _count(self, step: str, metric: str, label: str, n: int) -> None:
         assert self._outputs is not None, "a step counts while it processes"

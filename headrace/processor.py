@@ -47,6 +47,7 @@ class Context:
     store: Callable[[Partition], View] = _no_state
     partitions: Callable[[], Sequence[int]] = lambda: ()
     settings: Settings | None = None
+    owner: str = ""
     control: str = "headrace"
     """What the names of the flow's control topics begin with."""
     now_ms: Callable[[], int] = lambda: 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -72,12 +73,13 @@ class Gate(Processor):
         asked_at = result.asked_at or result.at
         common: dict[str, Any] = {
             "id": digest(ctx.flow, ctx.step, result.trigger, result.id), "at": asked_at, "flow": ctx.flow,
-            "step": ctx.step, "model": result.model, "trigger": result.trigger, "champion": result.champion,
-            "topic": at.topic, "partition": at.partition, "offset_first": at.offset_first,
+            "step": ctx.step, "owner": ctx.owner, "model": result.model, "trigger": result.trigger,
+            "champion": result.champion, "topic": at.topic, "partition": at.partition, "offset_first": at.offset_first,
             "offset_last": at.offset_last}
         if result.status != "succeeded":
             return Verdict(about="failed", ok=False, reasons=[f"{result.status}: {result.reason}"], **common)
         try:
+            result = self._whole(result, ctx)
             blessing, rows = self._judged(result, asked_at, ctx)
         except UserError as error:
             log.warning("not judged", extra={"trigger": result.trigger, "reason": str(error)})
@@ -85,6 +87,16 @@ class Gate(Processor):
         version = result.candidates.get(blessing.chosen or "")
         return Verdict(about="gate", ok=blessing.blessed, version=version, reasons=list(blessing.reasons), rows=rows,
                        labels=rows, measures=dict(blessing.measures), **common)
+
+    def _whole(self, result: RetrainResult, ctx: Context) -> RetrainResult:
+        """With the versions that MLflow has for the trigger, where whoever ran it could not bring them back."""
+        from headrace.loop.models import open_registry
+
+        if result.candidates or ctx.settings is None:
+            return result
+        self._store = self._store or open_registry(ctx.settings.mlflow_uri, ctx.settings.project)
+        logged = self._store.logged(result.trigger, result.model)
+        return replace(result, candidates=dict(logged.candidates)) if logged else result
 
     def _judged(self, result: RetrainResult, asked_at: datetime, ctx: Context) -> tuple[Blessing, int]:
         """The blessing, and how many held-out rows it stands on."""

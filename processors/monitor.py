@@ -194,7 +194,7 @@ class Monitor(Processor):
             ctx.count("verdict", f"{about} {'ok' if ok else 'not ok'}", 1)
             verdict = Verdict(
                 id=digest(ctx.flow, ctx.step, about, *partition, window), at=known, about=about, flow=ctx.flow,
-                step=ctx.step, ok=ok, model=config.model, version=whose[about], topic=span.topic,
+                step=ctx.step, owner=ctx.owner, ok=ok, model=config.model, version=whose[about], topic=span.topic,
                 partition=span.partition, window=window, offset_first=span.offset_first, offset_last=span.offset_last,
                 window_start=start, window_end=end, rows=rows.num_rows,
                 labels=int(np.count_nonzero(~np.isnan(y))), reasons=list(reasons),

@@ -101,7 +101,7 @@ def test_the_command_exits_1_when_a_test_fails(tmp_path: Path, monkeypatch: pyte
 
 def test_the_documentations_examples_lint_and_pass(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "flows.md").read_text()
-    example, more = re.findall(r"```yaml\n(.*?)```", page, re.S)
+    example, _, more = re.findall(r"```yaml\n(.*?)```", page, re.S)
     path = flowkit.write(tmp_path, example + more.removeprefix("tests:\n"))
     far = {**flowkit.SCHEMA, "name": "departure_far", "fields": [
         *flowkit.SCHEMA["fields"], {"name": "long_haul", "type": ["null", "boolean"], "default": None}]}
