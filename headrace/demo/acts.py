@@ -1,4 +1,4 @@
-"""The three acts. Each leaves what it saw on the board and gives back what became of every record."""
+"""The acts but for the last. Each leaves what it saw on the board and gives back what became of every record."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Theatre:
 
     def enter(self, act: str) -> None:
         self.board.enter(act)
-        self.say(f"act {list(ACTS).index(act) + 1} of {len(ACTS)}, {act}: {ACTS[act]}")
+        self.say(f"act {self.board.acts.index(act) + 1} of {len(self.board.acts)}, {act}: {ACTS[act]}")
 
 
 def stage_all(run: Run) -> dict[str, list[Staged]]:
@@ -157,13 +157,13 @@ def _until(theatre: Theatre, progress: Progress, worker: Worker, wanted: int) ->
     deadline = time.monotonic() + PATIENCE_S
     while True:
         done = progress.done()
-        theatre.board.sample(worker.staged.flow, done, progress.end)
+        theatre.board.sample(worker.name, done, progress.end)
         theatre.show()
         if done >= wanted:
             return
         if not worker.running() and progress.done() < wanted:
-            raise EnvironmentFault(f"the worker of {worker.staged.flow} ended at {done:,} of {progress.end:,} records")
-        _wait(LOOK_CLOSELY_S, deadline, f"{wanted:,} records of {worker.staged.flow}")
+            raise EnvironmentFault(f"the worker of {worker.name} ended at {done:,} of {progress.end:,} records")
+        _wait(LOOK_CLOSELY_S, deadline, f"{wanted:,} records of {worker.name}")
 
 
 def story(theatre: Theatre, staged: Sequence[Staged]) -> dict[str, Tally]:

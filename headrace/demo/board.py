@@ -10,13 +10,15 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from headrace.demo.data import Day
+from headrace.demo.told import Told
 
 if TYPE_CHECKING:
     from headrace.control import Alert
 
 ACTS = {"speed": "the year, as fast as it goes",
         "kill": "kill -9, twice, in mid-stream",
-        "story": "the days pass, and a storm comes"}
+        "story": "the days pass, and a storm comes",
+        "loop": "a model through the year: monitored, retrained, gated, switched"}
 ALARMING = 0.35
 """The share of a day's flights that flows/arrivals.yaml raises an alert at: for the pictures only."""
 RATE_OVER_S = 1.0
@@ -51,6 +53,7 @@ class Board:
 
     run: str
     flights: int
+    acts: tuple[str, ...] = tuple(ACTS)
     begun: float = field(default_factory=time.monotonic)
     act: str = ""
     act_began: dict[str, float] = field(default_factory=dict)
@@ -64,6 +67,7 @@ class Board:
     kills: list[Kill] = field(default_factory=list)
     days: list[Day] = field(default_factory=list)
     alerts: list[Alert] = field(default_factory=list)
+    loop: Told = field(default_factory=Told)
     said: list[tuple[float, str]] = field(default_factory=list)
     records_per_second: int = 0
 

@@ -9,7 +9,7 @@ from html import escape
 
 WIDTH, HEIGHT = 920, 280
 LEFT, RIGHT, TOP, BOTTOM = 70, 18, 18, 40
-BAR_HEIGHT, LABEL_WIDTH = 24, 250
+BAR_HEIGHT, LABEL_WIDTH, STRIP = 24, 250, 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,16 @@ class Mark:
 
     x: float
     label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Band:
+    """A stretch of time with a name, e.g. a version in charge; `tone` is its CSS class."""
+
+    begin: float
+    end: float
+    name: str
+    tone: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +103,48 @@ def lines(title: str, curves: Sequence[Line], *, x_label: str, marks: Sequence[M
             yield _text(x - 6 if late else x + 6, TOP + 12, mark.label, "marked", "end" if late else "start")
         for n, curve in enumerate(curves if len(curves) > 1 else ()):
             x = WIDTH - RIGHT - 120 * (len(curves) - n)
+            yield f'<rect class="{curve.tone} bar" x="{x}" y="2" width="12" height="12" rx="2"/>'
+            yield _text(x + 18, 12, curve.name, "axis")
+
+    return _svg(title, HEIGHT, parts())
+
+
+def trend(title: str, curves: Sequence[Line], *, names: Sequence[tuple[float, str]], step: float = 0.02,
+          bands: Sequence[Band] = (), marks: Sequence[Mark] = ()) -> str:
+    """Curves whose differences count: the scale begins where they do, at a multiple of `step`. `names` stand below by
+    x; `bands` lie under the curves, a strip each, with their names."""
+    values = [y for c in curves for _, y in c.points]
+    low, high = (math.floor(min(values) / step), math.ceil(max(values) / step)) if values else (0, 1)
+    ticks = [n * step for n in range(low, max(high, low + 1) + 1)]
+    xs = [x for c in curves for x, _ in c.points] + [x for band in bands for x in (band.begin, band.end)]
+    first, last = min(xs, default=0.0), max(xs, default=1.0)
+    floor = HEIGHT - BOTTOM - (STRIP if bands else 0)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return (LEFT + (x - first) / max(last - first, 1e-9) * (WIDTH - LEFT - RIGHT),
+                floor - (y - ticks[0]) / (ticks[-1] - ticks[0]) * (floor - TOP - 10))
+
+    def parts() -> Iterator[str]:
+        yield from _grid(ticks, [at(first, tick)[1] for tick in ticks], [f"{tick:.2f}" for tick in ticks])
+        for x, name in names:
+            yield _text(at(x, ticks[0])[0], HEIGHT - BOTTOM + 18, name, "axis", "middle")
+        for band in bands:
+            x0, x1 = at(band.begin, ticks[0])[0], at(band.end, ticks[0])[0]
+            yield (f'<rect class="{band.tone} bar" x="{x0:.1f}" y="{floor + 6}" width="{max(x1 - x0 - 2, 1):.1f}" '
+                   f'height="{STRIP - 8}" rx="2"><title>{escape(band.name)}</title></rect>')
+            yield _text((x0 + x1) / 2, floor + STRIP - 6, band.name, "on", "middle")
+        for mark in marks:
+            x = at(mark.x, ticks[0])[0]
+            yield f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{floor}"/>'
+            yield _text(x + 5, TOP + 8, mark.label, "marked")
+        for curve in curves:
+            path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in curve.points))
+            yield f'<polyline class="{curve.tone} line" points="{path}"/>'
+            yield from (f'<circle class="{curve.tone} bar" cx="{x:.1f}" cy="{y:.1f}" r="3"><title>'
+                        f"{escape(curve.name)}: {point[1]:.3f}</title></circle>"
+                        for point in curve.points for x, y in [at(*point)])
+        for n, curve in enumerate(curves if len(curves) > 1 else ()):
+            x = WIDTH - RIGHT - 150 * (len(curves) - n)
             yield f'<rect class="{curve.tone} bar" x="{x}" y="2" width="12" height="12" rx="2"/>'
             yield _text(x + 18, 12, curve.name, "axis")
 

@@ -2,6 +2,7 @@
 
     .headrace/demo/<run>/flows/<act>/*.yaml    the flows, renamed: see `stage`
     .headrace/demo/<run>/schemas/              as in the project
+    .headrace/demo/<run>/.headrace/            state, models and trainings of the loop
     .headrace/demo/<run>/headrace.toml         as in the project, if it has one: the cluster's properties
     .headrace/demo/<run>/logs/                 of the workers, JSON
     .headrace/demo/<run>/run.json              the topics it made, so that the next run can delete them
@@ -77,6 +78,12 @@ class Run:
     name: str
     folder: Path
 
+    @property
+    def mlflow_uri(self) -> str:
+        """The run's own model registry, whichever the project has: a trigger's id comes of its cause, so that a second
+        run would find the models of the first."""
+        return f"sqlite:///{self.folder.resolve()}/.headrace/mlflow/mlflow.db"
+
     def stage(self, flow: str, act: str, *, source: str, sinks: str, keep: frozenset[str] = frozenset()) -> Staged:
         """The flow, with `source` put behind its source topic's name and `sinks` behind those of its sinks."""
         from ruamel.yaml import YAML
@@ -100,9 +107,9 @@ class Run:
             yaml.dump(written, opened)
         return Staged(act, flow, f"headrace.{flow}.{self.name}.{act}", load(path, self.folder))
 
-    def remember(self, staged: Sequence[Staged], settings: Settings) -> None:
+    def remember(self, staged: Sequence[Staged], settings: Settings, more: Sequence[str] = ()) -> None:
         """Note the topics this run makes."""
-        topics = {topic.name for each in staged for topic in each.plan.topics} - SHARED
+        topics = {*(topic.name for each in staged for topic in each.plan.topics), *more} - SHARED
         note = {"bootstrap": settings.bootstrap, "topics": sorted(topics)}
         (self.folder / "run.json").write_text(json.dumps(note, indent=1))
 
@@ -122,7 +129,9 @@ def new_run(project: Path) -> Iterator[Run]:
         folder = home / name
         own = (project / "flows" / "departures.yaml").is_file()
         for part in ("flows", "schemas"):
-            shutil.copytree(project / part if own else content(part), folder / part)
+            shutil.copytree(content(part), folder / part)
+            if own and (project / part).is_dir():
+                shutil.copytree(project / part, folder / part, dirs_exist_ok=True)
         if (project / "headrace.toml").is_file():
             shutil.copy(project / "headrace.toml", folder)
         (folder / "logs").mkdir()

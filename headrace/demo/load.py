@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,11 @@ from headrace.demo.folder import Staged
 from headrace.errors import BrokerError
 from headrace.settings import Settings
 
+if TYPE_CHECKING:
+    from headrace.codec import AvroSchema
+    from headrace.plan import SourcePlan
+
+Times = np.ndarray[tuple[int], np.dtype[np.int64]]
 CHUNK = 25_000
 FLUSH_S = 60.0
 
@@ -34,20 +39,31 @@ class Encoded:
         return Encoded(self.values[rows], self.keys[rows], self.timestamps_ms[rows])
 
 
-def encode(settings: Settings, staged: Staged, rows: pa.RecordBatch,
-           at_ms: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Encoded:
+def encode(settings: Settings, staged: Staged, rows: pa.RecordBatch, at_ms: Times) -> Encoded:
     """The rows as the flow's source has them, its schema pushed to the registry. Raises RegistryError."""
-    from headrace.codec import Encoder
-    from headrace.connectors.kafka import keys_of
-    from headrace.registry import Registry
+    return encode_as(settings, staged.plan.source, rows, at_ms)
 
-    source = staged.plan.source
-    schema_id = Registry(settings.registry_client()).register(f"{staged.source}-value", source.schema)
+
+def encode_as(settings: Settings, source: SourcePlan, rows: pa.RecordBatch, at_ms: Times) -> Encoded:
+    """The same for a source, e.g. one of several of a flow."""
+    from headrace.connectors.kafka import keys_of
+
     shaped = rows.cast(source.schema.arrow)
-    values, _, failed = Encoder(source.schema, shaped.schema, schema_id).encode_checked(shaped)
-    assert not failed, f"flights that {source.schema.name} cannot hold: {failed[:3]}"
+    values = encode_rows(settings, source.config.topic, source.schema, shaped)
     key = source.config.key
     return Encoded(values, keys_of(shaped, key) if key else [None] * len(values), at_ms.tolist())
+
+
+def encode_rows(settings: Settings, topic: str, schema: AvroSchema, rows: pa.RecordBatch) -> list[bytes]:
+    """The values of records of a topic, whose schema is pushed to the registry. Raises RegistryError."""
+    from headrace.codec import Encoder
+    from headrace.registry import Registry
+
+    schema_id = Registry(settings.registry_client()).register(f"{topic}-value", schema)
+    shaped = rows.cast(schema.arrow)
+    values, _, failed = Encoder(schema, shaped.schema, schema_id).encode_checked(shaped)
+    assert not failed, f"rows that {schema.name} cannot hold: {failed[:3]}"
+    return values
 
 
 class Loader:

@@ -1,50 +1,92 @@
 """The loop's act, its stage: the flows and parts that run in it, and a year that waits for them.
 
 A replay is faster than the trainings it causes, so it stops at the end of every week until all that the week led to has
-been carried out: then the same year gives the same decisions, whatever the machine.
+been carried out; and a week's landings come when its predictions are all there. Then the same year gives the same
+records in the same order, and so the same decisions, whatever the machine.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+
+from headrace.control import Retrain, RetrainResult, Switch, Verdict
+from headrace.demo.data import Flights
 from headrace.demo.folder import Run, Staged
+from headrace.demo.load import Encoded, Loader, encode_as
 from headrace.demo.workers import Crew, Worker
-from headrace.errors import EnvironmentFault
 from headrace.supervisor import python_command
 
 if TYPE_CHECKING:
+    from headrace.control import ControlEvent
+    from headrace.plan import Plan
     from headrace.settings import Settings
+    from headrace.topics import TopicPlan
 
 FLOWS = ("predictions", "outcomes", "flight-delay")
 WATCHED = "flight-delay"
-"""The flow that declares the model."""
-LOOK_S = 0.05
-PATIENCE_S = 120.0
+"""The flow that declares the model, and the model's name."""
+PARTS = ("decide", "dispatch", "gate", "audit")
+WEATHER = "flights.weather"
+BATCH = 20_000
+HOUR_MS = 3_600_000
+WEEK_MS, SHIFT_MS = 7 * 24 * HOUR_MS, 29 * HOUR_MS
+"""The windows of flows/flight-delay.yaml."""
+BEGIN = datetime(2013, 3, 1, 5, tzinfo=UTC)
+"""The end of February in New York: the first model is asked for, and the weeks begin to count."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """The flows of the loop in a run's folder; all their topics, and the control topics, bear the run's name."""
+    """The flows of the loop in a run's folder, and its parts by (group, plan). Their topics, control topics too, bear
+    the run's name."""
 
-    flows: dict[str, Staged]
+    flows: Mapping[str, Staged]
+    parts: Mapping[str, tuple[str, Plan]]
     control: str
+    weather: str
 
-    def topic(self, name: str) -> str:
-        """A control topic of this run."""
-        return f"{self.control}.{name}"
+    def topic(self, kind: type[ControlEvent]) -> str:
+        """The control topic of a kind of event."""
+        return self.control + kind.home.removeprefix("headrace")
+
+    def said(self) -> dict[str, type[ControlEvent]]:
+        """The control topics, in the order in which things come to pass."""
+        return {self.topic(kind): kind for kind in (Retrain, RetrainResult, Verdict, Switch)}
+
+    def groups(self) -> dict[str, tuple[str, list[str]]]:
+        """Who reads what: name → (group, topics)."""
+        plans = {**{name: (each.group, each.plan) for name, each in self.flows.items()}, **self.parts}
+        return {name: (group, [source.config.topic for source in plan.sources])
+                for name, (group, plan) in plans.items()}
+
+    def topics(self) -> list[TopicPlan]:
+        """All but the changelogs, which the workers make."""
+        from headrace.topics import TopicPlan
+
+        plans = [*(each.plan for each in self.flows.values()), *(plan for _, plan in self.parts.values())]
+        weather = TopicPlan(self.weather, 1, {"cleanup.policy": "compact", "retention.ms": "-1"})
+        return [*(topic for plan in plans for topic in plan.topics), weather]
+
+    def names(self) -> list[str]:
+        """The names of all topics, changelogs too: what the next run deletes."""
+        return [*(topic.name for topic in self.topics()), *(f"{group}.state" for group, _ in self.groups().values())]
+
+    @property
+    def landings(self) -> Any:
+        """The source of landings of the flow `outcomes`."""
+        return self.flows["outcomes"].plan.sources[1]
 
 
 def stage(run: Run) -> Stage:
     """Copies of the flows with the run's name behind every `flights.` topic and in the control topics' prefix."""
-    from headrace.plan import load
+    from headrace import governed, plan
 
     control = f"headrace.{run.name}"
     staged = {}
@@ -52,68 +94,94 @@ def stage(run: Run) -> Stage:
         text = (run.folder / "flows" / f"{flow}.yaml").read_text()
         text = re.sub(r"\bflights\.[a-z.]+[a-z]", lambda found: f"{found[0]}.{run.name}", text)
         text = re.sub(r"\bheadrace\.(verdicts)\b", rf"{control}.\1", text)
+        text = text.replace("train: {to: local}", "train: {to: local, with: {nice: 0}}")  # the replay waits for it
         path = run.folder / "flows" / "loop" / f"{flow}.yaml"
         path.parent.mkdir(exist_ok=True)
         path.write_text(text.replace("\nowner:", f"\ncontrol: {control}\nowner:", 1))
-        staged[flow] = Staged("loop", flow, f"{control}.{flow}", load(path, run.folder))
-    return Stage(staged, control)
+        staged[flow] = Staged("loop", flow, f"{control}.{flow}", plan.load(path, run.folder))
+    spec = staged[WATCHED].plan.spec
+    parts = {part: (governed.group(spec, part), plan.plan(governed.part(spec, part), run.folder)) for part in PARTS}
+    return Stage(staged, parts, control, f"{WEATHER}.{run.name}")
 
 
-def parts(stage_: Stage) -> dict[str, tuple[str, Any]]:
-    """Part of the loop → (group, plan)."""
-    from headrace import governed, plan
-
-    spec = stage_.flows[WATCHED].plan.spec
-    project = stage_.flows[WATCHED].plan.project
-    return {part: (governed.group(spec, part), plan.plan(governed.part(spec, part), project))
-            for part in governed.PARTS}
+def start(crew: Crew, stage_: Stage) -> list[Worker]:
+    """The three flows and the four parts, each a process of its own."""
+    flow = str(stage_.flows[WATCHED].path)
+    return [*(crew.start(stage_.flows[name], drain=False, batch=BATCH) for name in FLOWS),
+            *(crew.spawn(part, f"loop-{part}", python_command("loop", "run", flow, "--part", part)) for part in PARTS)]
 
 
-def start_part(crew: Crew, stage_: Stage, part: str) -> Worker:
-    """`headrace loop run --part`, in the run's folder."""
-    staged = stage_.flows[WATCHED]
-    log = crew.run.folder / "logs" / f"loop-{part}.log"
-    where = {"HEADRACE_BOOTSTRAP": crew.settings.bootstrap or "", "HEADRACE_REGISTRY": crew.settings.registry_url or ""}
-    with log.open("ab") as opened:
-        process = subprocess.Popen(python_command("loop", "run", str(staged.path), "--part", part), cwd=crew.run.folder,
-                                   env={**os.environ, **where}, stdin=subprocess.DEVNULL, stdout=opened, stderr=opened)
-    worker = Worker(staged, process, log)
-    crew.workers.append(worker)
-    return worker
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one stop of the replay sends: rows of the departures, then rows of the landings."""
+
+    begin: datetime
+    end: datetime
+    departures: slice
+    landings: slice
 
 
-class Lags:
-    """How far groups have come in their topics, asked at once; markers at the end count as read."""
+@dataclass(frozen=True, slots=True)
+class Year:
+    """The flights as the loop's sources have them, and where its weeks begin and end."""
 
-    def __init__(self, settings: Settings, pairs: Sequence[tuple[str, Sequence[str]]]) -> None:
-        from confluent_kafka import Consumer, TopicPartition
+    departures: Encoded
+    landings: Encoded
+    chunks: tuple[Chunk, ...]
 
-        self._pairs = [(group, [TopicPartition(topic, 0) for topic in topics]) for group, topics in pairs]
-        self._consumers: list[Any] = [
-            Consumer(settings.client(group_id=group, isolation_level="read_committed")) for group, _ in pairs]
 
-    def left(self, at: int) -> int:
-        """Records, or markers, that a group has not passed."""
-        consumer, asked = self._consumers[at], self._pairs[at][1]
-        total = 0
-        for found in consumer.committed(asked, timeout=10):
-            end = consumer.get_watermark_offsets(found, timeout=10)[1]
-            total += max(0, end - max(found.offset, 0))
-        return total
+def year(settings: Settings, stage_: Stage, flights: Flights) -> Year:
+    """Both streams encoded, their schemas pushed to the registry. Raises RegistryError, MissingExtra."""
+    landed = landings(flights)
+    at_ms = landed.column("arrived_at").cast(pa.int64()).to_numpy()
+    source = stage_.flows["predictions"].plan.source
+    return Year(encode_as(settings, source, flights.departures, flights.at_ms),
+                encode_as(settings, stage_.landings, landed, at_ms), tuple(chunks(flights.at_ms, at_ms)))
 
-    def settle(self, show: Callable[[], None], check: Callable[[], None], first: int = 0) -> None:
-        """Until every group, in the order given, has read its topics to their ends."""
-        deadline = time.monotonic() + PATIENCE_S
-        for at in range(first, len(self._pairs)):
-            while self.left(at):
-                check()
-                show()
-                if time.monotonic() > deadline:
-                    raise EnvironmentFault(f"{self._pairs[at][0]} has not come to the end of its topics within "
-                                           f"{PATIENCE_S:g} s")
-                time.sleep(LOOK_S)
 
-    def close(self) -> None:
-        for consumer in self._consumers:
-            with closing(consumer):
-                pass
+def chunks(departs_ms: Any, arrives_ms: Any) -> Iterator[Chunk]:
+    """All before BEGIN at once, then week by week. The landings of the night after belong to each: they come before
+    the next departure, and tell the monitor that the week is over. Both times must rise."""
+    first = round(BEGIN.timestamp() * 1000)
+    assert (first - SHIFT_MS) % WEEK_MS == 0, "a window ends there"
+    ends = [first, *range(first + WEEK_MS, int(departs_ms[-1]) + WEEK_MS, WEEK_MS)]
+    departed = landed = 0
+    for begin, end in zip([int(departs_ms[0]), *ends], ends, strict=False):
+        to = int(np.searchsorted(departs_ms, end))
+        down = int(np.searchsorted(arrives_ms, departs_ms[to])) if to < len(departs_ms) else len(arrives_ms)
+        yield Chunk(_utc(begin), _utc(end), slice(departed, to), slice(landed, down))
+        departed, landed = to, down
+
+
+def landings(flights: Flights) -> pa.RecordBatch:
+    """Every flight that has arrived, as schemas/landing.avsc has it, in the order of arrival."""
+    import polars as pl
+
+    from headrace.demo import features
+
+    rows = pl.DataFrame({"flight_id": pl.from_arrow(flights.departures["flight_id"]),
+                         "arrived_at": features.arrived_at(flights),
+                         "arr_delay": pl.from_arrow(flights.arrivals["arr_delay"])})
+    table = rows.drop_nulls().sort("arrived_at", "flight_id").to_arrow(compat_level=pl.CompatLevel.oldest())
+    return table.combine_chunks().to_batches()[0]
+
+
+def send_weather(settings: Settings, stage_: Stage, loader: Loader) -> int:
+    """The year's weather into its compacted topic; how many hours of an airport."""
+    from headrace import codec
+    from headrace.demo import features
+    from headrace.demo.load import encode_rows
+
+    lookup = next(step for step in stage_.flows["predictions"].plan.steps if step.kind == "lookup")
+    schema = codec.load(stage_.flows["predictions"].plan.project / "schemas" / "weather.avsc")
+    table = features.weather().combine_chunks()
+    rows = table.to_batches()[0]
+    keys = [f"{origin}|{hour}".encode() for origin, hour in zip(*(rows[name].to_pylist() for name in
+                                                                ("origin", "weather_hour")), strict=True)]
+    assert lookup.processor.config.topic == stage_.weather
+    loader.send(stage_.weather, Encoded(encode_rows(settings, stage_.weather, schema, rows), keys, [0] * len(rows)))
+    return len(rows)
+
+
+def _utc(at_ms: int) -> datetime:
+    return datetime.fromtimestamp(at_ms / 1000, UTC)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from headrace.demo import charts
+from headrace.demo import charts, looppage
 from headrace.demo.board import ALARMING, Sample, moving, per_slice
 from headrace.demo.charts import Bar, Line, Mark
 
@@ -19,9 +19,9 @@ SLICES = 14
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2430; --soft: #5d6878; --line: #d9dee5; --page: #fff; --one: #2563eb;
-  --two: #b45309; --bad: #c81e1e; --good: #15803d; }
+  --two: #b45309; --three: #0f766e; --four: #6b7280; --bad: #c81e1e; --good: #15803d; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ee; --soft: #9aa5b4; --line: #333c48; --page: #12161c;
-  --one: #6ea2ff; --two: #f0a04b; --bad: #ff6b6b; --good: #4ade80; } }
+  --one: #6ea2ff; --two: #f0a04b; --three: #2dd4bf; --four: #9aa5b4; --bad: #ff6b6b; --good: #4ade80; } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page); max-width: 960px;
   margin: 2.5rem auto; padding: 0 1rem; }
 h1 { font-size: 1.7rem; margin: 0; } h2 { font-size: 1.15rem; margin: 2.4rem 0 .2rem; } p { margin: .3rem 0 .8rem; }
@@ -39,6 +39,10 @@ svg .axis { fill: var(--soft); } svg .marked { fill: var(--bad); font-weight: 60
 .dot { fill: var(--bad); } .line { fill: none; stroke-width: 2; } .area { opacity: .12; stroke: none; }
 .one.line { stroke: var(--one); } .one.bar, .one.area { fill: var(--one); } .two.line { stroke: var(--two); }
 .two.bar, .two.area { fill: var(--two); } .bad.bar { fill: var(--bad); }
+.three.line { stroke: var(--three); } .three.bar { fill: var(--three); } .four.line { stroke: var(--four); }
+.four.bar { fill: var(--four); } svg .on { fill: var(--page); font-weight: 600; } .why { text-align: left; }
+.rejected { color: var(--two); } .blessed { color: var(--good); } .failed { color: var(--bad); }
+pre { white-space: pre-wrap; font-size: .82em; } summary { cursor: pointer; }
 """
 
 
@@ -58,7 +62,8 @@ def render(outcome: Outcome, flights: Flights) -> str:
         ("Held back, by expectation", "Counted from the headers of the quarantine topics. A record may break several "
          "expectations. Great Expectations counts the same on the same data. (Lengths by the square root.)",
          _held(outcome)),
-        ("Cancelled, day by day", _storm_words(outcome), _days(outcome, flights))]
+        ("Cancelled, day by day", _storm_words(outcome), _days(outcome, flights)),
+        *(looppage.sections(outcome.loop, board.loop) if outcome.loop else [])]
     body = "".join(f"<h2>{escape(title)}</h2><p class=soft>{escape(words)}</p>{drawn}"
                    for title, words, drawn in sections)
     faults = "".join(f"<p class=marked>✗ {escape(fault)}</p>" for fault in outcome.faults)

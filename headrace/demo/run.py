@@ -1,19 +1,20 @@
-"""The whole demo: a stack, a fresh run, three acts, and what remains of them."""
+"""The whole demo: a stack, a fresh run, its acts, and what remains of them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace import settings as at
-from headrace.demo import acts, data, folder, view
+from headrace.demo import acts, data, folder, loop, referee, replay, view
 from headrace.demo.acts import Theatre
-from headrace.demo.board import Board
+from headrace.demo.board import ACTS, Board
 from headrace.demo.folder import Staged
 from headrace.demo.verify import Tally
 from headrace.demo.watch import Progress
@@ -39,13 +40,14 @@ class Outcome:
     summary: Mapping[str, Any]
     faults: tuple[str, ...]
     folder: Path
+    loop: referee.Verdict | None = None
 
     @property
     def report(self) -> Path:
         return self.folder / "report.html"
 
 
-def play(project: Path, *, quick: bool = False, keep: bool = False, svg: Path | None = None,
+def play(project: Path, *, quick: bool = False, with_loop: bool = True, keep: bool = False, svg: Path | None = None,
          say: Say = lambda text: None, progress: Download | None = None) -> Outcome:
     """The demo, whole, in `project`. Writes .headrace/demo/summary.json and report.html, and `svg` if asked.
 
@@ -54,26 +56,59 @@ def play(project: Path, *, quick: bool = False, keep: bool = False, svg: Path | 
     """
     from headrace.demo.report import write
 
+    if with_loop:
+        loop.check()
     flights = data.flights(last=acts.QUICK_LAST if quick else date.max)
     with folder.new_run(project) as run, ground(project, keep=keep, say=say, progress=progress) as settings:
         if n := folder.forget_older(project, settings, run):
             say(f"forgot the topics of {n} earlier run{'s' * (n > 1)}")
-        board = Board(run.name, len(flights))
+        board = Board(run.name, len(flights), tuple(act for act in ACTS if act != "loop" or with_loop))
         staged = acts.stage_all(run)
-        run.remember([each for act in staged.values() for each in act], settings)
+        stage = replay.stage(run) if with_loop else None
+        run.remember([each for act in staged.values() for each in act], settings, stage.names() if stage else ())
         crew = Crew(run, settings)
         with crew.dismissed(), view.live(board) as show:
             theatre = Theatre(settings, run, crew, flights, board, acts.QUICK if quick else acts.Pace(), show)
-            tallies = {(act, flow): found for act, act_of in (("speed", acts.speed), ("kill", acts.kill),
-                                                              ("story", acts.story))
-                       for flow, found in act_of(theatre, staged[act]).items()}
+            tallies, judged, left = _acts(theatre, staged, stage, quick)
             board.ended_s = board.now_s()
-        outcome = _outcome(board, tallies, staged, lag_of(settings, staged), project / ".headrace" / "demo")
+        lag = lag_of(settings, staged) + left
+        outcome = _outcome(board, tallies, staged, judged, lag, project / ".headrace" / "demo")
     (outcome.folder / "summary.json").write_text(json.dumps(outcome.summary, indent=1) + "\n")
     write(outcome, flights)
     if svg:
         view.save_svg(board, svg)
     return outcome
+
+
+def _acts(theatre: Theatre, staged: Mapping[str, list[Staged]], stage: replay.Stage | None,
+          quick: bool) -> tuple[dict[tuple[str, str], Tally], referee.Verdict | None, int]:
+    """(tallies, what the referee of the loop found, what the loop has still to process) of all acts."""
+    tallies: dict[tuple[str, str], Tally] = {}
+    with ThreadPoolExecutor(1) as beside:  # whatever happens, it is waited for: it starts processes
+        cast = None
+        for act, act_of in (("speed", acts.speed), ("kill", acts.kill), ("story", acts.story)):
+            if act == "story" and stage is not None:  # its days pass slowly: the loop gets ready meanwhile
+                cast = beside.submit(_set_up, theatre, stage, quick)
+            tallies |= {(act, flow): found for flow, found in act_of(theatre, staged[act]).items()}
+        if cast is None:
+            return tallies, None, 0
+        return tallies, *_loop(theatre, cast.result())
+
+
+def _set_up(theatre: Theatre, stage: replay.Stage, quick: bool) -> loop.Cast:
+    return loop.set_up(theatre, stage, data.flights(last=loop.QUICK_LAST) if quick else theatre.flights)
+
+
+def _loop(theatre: Theatre, cast: loop.Cast) -> tuple[referee.Verdict, int]:
+    """The last act: what its referee found, and what is still to process."""
+    loop.play(theatre, cast)
+    theatre.say("the year is over; every prediction is made again, and each decision held against what followed")
+    loop.await_baselines(theatre, cast)
+    here = replace(theatre.settings, project=theatre.run.folder, mlflow_uri=theatre.run.mlflow_uri)
+    judged = referee.judge(here, cast, theatre.board.loop)
+    for line in referee.lines(judged.summary):
+        theatre.say(line)
+    return judged, referee.offsets_left(here, cast)
 
 
 @contextmanager
@@ -105,8 +140,8 @@ def lag_of(settings: Settings, staged: Mapping[str, list[Staged]]) -> int:
     return total
 
 
-def _outcome(board: Board, tallies: Mapping[tuple[str, str], Tally], staged: Mapping[str, list[Staged]], lag: int,
-             home: Path) -> Outcome:
+def _outcome(board: Board, tallies: Mapping[tuple[str, str], Tally], staged: Mapping[str, list[Staged]],
+             judged: referee.Verdict | None, lag: int, home: Path) -> Outcome:
     counted = {flow: found for (act, flow), found in tallies.items() if act == "speed"}
     seconds = round(board.now_s(), 1)
     summary = {
@@ -115,10 +150,12 @@ def _outcome(board: Board, tallies: Mapping[tuple[str, str], Tally], staged: Map
                   for flow, n in counted.items()},
         "events": {"alert": len(board.alerts)},
         "kills": len(board.kills),
-        "lost": sum(n.lost for n in tallies.values()),
-        "doubled": sum(n.doubled + n.strangers for n in tallies.values()),
-        "lag": lag, "seconds": seconds, "records_per_second": board.records_per_second}
-    return Outcome(board, tallies, staged, lag, seconds, summary, tuple(_faults(board, tallies, lag)), home)
+        "lost": sum(n.lost for n in tallies.values()) + (judged.lost if judged else 0),
+        "doubled": sum(n.doubled + n.strangers for n in tallies.values()) + (judged.doubled if judged else 0),
+        "lag": lag, "seconds": seconds, "records_per_second": board.records_per_second,
+        **({"loop": judged.summary} if judged else {})}
+    faults = (*_faults(board, tallies, lag), *(f"the loop: {fault}" for fault in (judged.faults if judged else ())))
+    return Outcome(board, tallies, staged, lag, seconds, summary, faults, home, judged)
 
 
 def _faults(board: Board, tallies: Mapping[tuple[str, str], Tally], lag: int) -> Iterator[str]:

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.demo.board import ACTS, ALARMING, Board, Sample, moving, per_slice
+from headrace.demo.board import ALARMING, Board, Sample, moving, per_slice
+from headrace.demo.loopshow import retrainings, weeks
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -20,6 +21,11 @@ LINE_EVERY_S = 2.0
 SPARKS = " ▁▂▃▄▅▆▇█"
 SPARK_CELLS, BAR_CELLS, DAYS_SHOWN, SAID_SHOWN, REASONS_SHOWN = 60, 24, 10, 9, 8
 WIDTH = 118
+LIVE = ("story", "loop")
+"""Acts in which time passes: all of it is drawn."""
+TONES = {"ALERT": "bold red", "kill -9": "bold red", "TRIGGER": "bold yellow", "REJECTED": "yellow",
+         "FAILED": "bold red", "BLESSED": "green", "SWITCH": "bold green"}
+"""What a line begins with → its style."""
 
 
 @contextmanager
@@ -76,24 +82,34 @@ def picture(board: Board) -> RenderableType:
     from rich.text import Text
 
     acts = Text("  ")
-    for act in ACTS:
+    for act in board.acts:
         acts.append(f" {act} ", style="bold black on cyan" if act == board.act and board.ended_s is None
                     else "cyan" if act in board.act_began else "dim")
         acts.append("  ")
     acts.append(f"{board.now_s():5.0f} s", style="bold")
     acts.append(f"    {board.flights:,} real flights · Kafka · Avro · exactly once", style="dim")
     half = (WIDTH - 2) // 2
-    below = Columns([Panel(_held(board), title="held back, by expectation", width=half, height=12),
-                     Panel(_days(board), title="cancelled, day by day", width=half, height=12)], padding=(0, 1))
+
+    def pair(left: RenderableType, title: str, right: RenderableType, other: str) -> RenderableType:
+        return Columns([Panel(left, title=title, width=half, height=12),
+                        Panel(right, title=other, width=half, height=12)], padding=(0, 1))
+
+    over = board.ended_s is not None
+    below = []
+    if over or board.act != "loop":
+        below.append(pair(_held(board), "held back, by expectation", _days(board), "cancelled, day by day"))
+    if board.act == "loop":
+        below.append(pair(weeks(board.loop, every=over), "how right the model is, by week (AUC)",
+                          retrainings(board.loop), "retrained, judged, switched"))
     said = Text("\n").join(Text.assemble((f"{at_s:6.1f} s  ", "dim"), (text, _tone(text)))
                            for at_s, text in list(board.said)[-SAID_SHOWN:])
     said.no_wrap, said.overflow = True, "ellipsis"
-    return Group(Panel(acts, title="headrace demo", width=WIDTH), Panel(_flows(board), width=WIDTH), below,
+    return Group(Panel(acts, title="headrace demo", width=WIDTH), Panel(_flows(board), width=WIDTH), *below,
                  Panel(said, title="what happened", width=WIDTH, height=SAID_SHOWN + 2))
 
 
 def _tone(text: str) -> str:
-    return "bold red" if text.startswith(("ALERT", "kill -9")) else "green" if "lost 0" in text else ""
+    return next((tone for start, tone in TONES.items() if text.startswith(start)), "green" if "lost 0" in text else "")
 
 
 def _flows(board: Board) -> RenderableType:
@@ -111,7 +127,7 @@ def _flows(board: Board) -> RenderableType:
         live_now = act == board.act and board.ended_s is None
         rate = board.rate(flow) if live_now else _mean_rate(series)
         kills = [k.at_s for k in board.kills] if act == "kill" else []
-        drawn = _spark(series if act == "story" else moving(series), kills)
+        drawn = _spark(series if act in LIVE else moving(series), kills)
         table.add_row(Text(act, style="cyan" if live_now else ""), flow, f"{series[-1].done:,}", f"{rate:,.0f}",
                       Text(f"{series[-1].lag:,}", style="yellow" if series[-1].lag else "green"), drawn)
     if not lanes:

@@ -1,17 +1,18 @@
-"""The demo's workers: `headrace run` in processes of their own, so that they can be killed like anybody's."""
+"""The demo's processes: `headrace run` and the like, each by itself, so that it can be killed like anybody's."""
 
 from __future__ import annotations
 
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.demo.folder import Run, Staged
-from headrace.errors import EnvironmentFault
+from headrace.errors import EnvironmentFault, Retriable
 from headrace.settings import Settings
 from headrace.supervisor import python_command
 
@@ -21,9 +22,9 @@ LOG_LINES = 8
 
 @dataclass(slots=True)
 class Worker:
-    """One worker process of one flow."""
+    """One process: the worker of a flow, a part of the loop, or what reckons beside them."""
 
-    staged: Staged
+    name: str
     process: subprocess.Popen[bytes]
     log: Path
 
@@ -32,7 +33,7 @@ class Worker:
         code = self.process.poll()
         if code:
             lines = self.log.read_text(errors="replace").splitlines()[-LOG_LINES:]
-            raise EnvironmentFault(f"the worker of {self.staged.flow} ended with exit code {code}",
+            raise EnvironmentFault(f"the worker of {self.name} ended with exit code {code}",
                                    hint="\n  ".join((f"the end of {self.log}:", *lines)))
         return code is None
 
@@ -41,19 +42,23 @@ class Worker:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def stop(self) -> None:
-        """SIGTERM, which finishes the batch in hand; SIGKILL if that takes too long."""
+    def ask_to_stop(self) -> None:
+        """SIGTERM, which finishes the batch in hand."""
         if self.process.poll() is None:
             self.process.terminate()
-            try:
-                self.process.wait(STOP_S)
-            except subprocess.TimeoutExpired:
-                self.kill()
+
+    def stop(self, within_s: float = STOP_S) -> None:
+        """The same, and wait for it; SIGKILL if that takes too long."""
+        self.ask_to_stop()
+        try:
+            self.process.wait(max(within_s, 0.1))
+        except subprocess.TimeoutExpired:
+            self.kill()
 
 
 @dataclass(slots=True)
 class Crew:
-    """All workers of a run; whatever happens, none outlives it."""
+    """All processes of a run; whatever happens, none outlives it."""
 
     run: Run
     settings: Settings
@@ -61,23 +66,38 @@ class Crew:
 
     def start(self, staged: Staged, *, drain: bool, batch: int) -> Worker:
         """A worker of this flow, in the run's folder."""
-        log = self.run.folder / "logs" / f"{staged.act}-{staged.flow}.log"
+        return self.spawn(staged.flow, f"{staged.act}-{staged.flow}", python_command(
+            "run", str(staged.path), "--group", staged.group, "--batch", str(batch), *(["--drain"] if drain else [])))
+
+    def spawn(self, name: str, log: str, command: Sequence[str], env: Mapping[str, str] | None = None) -> Worker:
+        """A process in the run's folder, told where the cluster is and to keep its models in the run."""
+        file = self.run.folder / "logs" / f"{log}.log"
         where = {"HEADRACE_BOOTSTRAP": self.settings.bootstrap or "",
-                 "HEADRACE_REGISTRY": self.settings.registry_url or ""}
-        command = python_command("run", str(staged.path), "--group", staged.group, "--batch", str(batch),
-                                 *(["--drain"] if drain else []))
-        with log.open("ab") as opened:  # a worker that was killed leaves its lines to the next
-            process = subprocess.Popen(command, cwd=self.run.folder, env={**os.environ, **where},
+                 "HEADRACE_REGISTRY": self.settings.registry_url or "", "MLFLOW_TRACKING_URI": self.run.mlflow_uri}
+        with file.open("ab") as opened:  # a worker that was killed leaves its lines to the next
+            process = subprocess.Popen(command, cwd=self.run.folder, env={**os.environ, **where, **(env or {})},
                                        stdin=subprocess.DEVNULL, stdout=opened, stderr=opened)
-        worker = Worker(staged, process, log)
+        worker = Worker(name, process, file)
         self.workers.append(worker)
         return worker
 
     @contextmanager
     def dismissed(self) -> Iterator[None]:
-        """Stops them all at the end."""
+        """Stops them all at the end, at once, and then the trainings: those outlive who asked for them."""
         try:
             yield
         finally:
             for worker in self.workers:
-                worker.stop()
+                worker.ask_to_stop()
+            end = time.monotonic() + STOP_S
+            for worker in self.workers:
+                worker.stop(end - time.monotonic())
+            self._end_trainings()
+
+    def _end_trainings(self) -> None:
+        from headrace.loop.dispatch.local import Local, LocalConfig
+
+        local = Local(LocalConfig.model_validate({}), project=self.run.folder)
+        for request in self.run.folder.glob(".headrace/runs/*/request.json"):
+            with suppress(Retriable):  # it was killed, and the kernel is slow
+                local.cancel(request.parent.name, None)
