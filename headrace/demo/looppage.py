@@ -79,7 +79,7 @@ def _x(at: datetime) -> float:
 
 def _asked(judged: Verdict) -> str:
     rows = "".join(
-        f"<tr><td>{escape(each['at'])}</td><td>{escape(each['rule'])}</td><td class=\"{each['outcome']}\">"
+        f"<tr><td class=day>{escape(each['at'])}</td><td>{escape(each['rule'])}</td><td class=\"{each['outcome']}\">"
         f"{escape(each['outcome'])}</td><td class=why><details><summary>{escape(each['reason'])}</summary>"
         f"<pre>{escape(text)}</pre></details></td></tr>"
         for each, (_, text) in zip(judged.summary["asked"], judged.explained, strict=True))

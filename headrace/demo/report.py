@@ -41,6 +41,7 @@ svg .axis { fill: var(--soft); } svg .marked { fill: var(--bad); font-weight: 60
 .two.bar, .two.area { fill: var(--two); } .bad.bar { fill: var(--bad); }
 .three.line { stroke: var(--three); } .three.bar { fill: var(--three); } .four.line { stroke: var(--four); }
 .four.bar { fill: var(--four); } svg .on { fill: var(--page); font-weight: 600; } .why { text-align: left; }
+.day { white-space: nowrap; }
 .rejected { color: var(--two); } .blessed { color: var(--good); } .failed { color: var(--bad); }
 pre { white-space: pre-wrap; font-size: .82em; } summary { cursor: pointer; }
 """
@@ -81,7 +82,8 @@ def _tiles(outcome: Outcome) -> str:
              ("doubled", numbers["doubled"], "bad" if numbers["doubled"] else "good"),
              ("alerts", numbers["events"]["alert"], "good" if numbers["events"]["alert"] == 1 else "bad"),
              ("lag at the end", numbers["lag"], "bad" if numbers["lag"] else "good"),
-             ("records/s", numbers["records_per_second"], "")]
+             ("records/s", numbers["records_per_second"], ""),
+             *([("AUC with the loop", numbers["loop"]["mean_auc"]["gated"], "")] if "loop" in numbers else [])]
     return '<div class="tiles">' + "".join(f'<div class="tile {tone}"><b>{n:,}</b>{name}</div>'
                                            for name, n, tone in tiles) + "</div>"
 
