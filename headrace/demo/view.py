@@ -154,7 +154,7 @@ def _spark(series: list[Sample], kills: list[float]) -> RenderableType:
     drawn = Text()
     for before, (at_s, rate) in zip([(0.0, 0.0), *rates], rates, strict=False):
         hit = any(before[0] < kill <= at_s for kill in kills)
-        level = math.ceil(rate / top * (len(SPARKS) - 1) - 1e-6)
+        level = min(max(math.ceil(rate / top * (len(SPARKS) - 1) - 1e-6), 0), len(SPARKS) - 1)
         drawn.append(*(("✗", "bold red") if hit else (SPARKS[level], "cyan")))
     return drawn
 

@@ -79,7 +79,8 @@ def types(draw: Any, names: Names, depth: int, *, union: bool = True) -> Any:
             branches: list[Any] = []
             for _ in range(count):
                 branch = draw(types(names, depth, union=False))
-                if branch != "null" and _tag(branch) not in map(_tag, branches):
+                twins = _tag(branch) in map(_tag, branches) or (_moment(branch) and any(map(_moment, branches)))
+                if branch != "null" and not twins:
                     branches.append(branch)
             at = draw(st.integers(0, len(branches)))
             if kind == "nullable" or draw(st.booleans()) or not branches:
@@ -94,6 +95,12 @@ def _tag(branch: Any) -> str:
     if isinstance(branch, str):
         return branch
     return {"map": "dict", "record": "dict", "fixed": "bytes"}.get(branch["type"], str(branch["type"]))
+
+
+def _moment(branch: Any) -> bool:
+    """A date or a timestamp: to the package a datetime is a date too, and beside a timestamp it takes it for one."""
+    kind = str(branch.get("logicalType", "")) if isinstance(branch, dict) else ""
+    return kind == "date" or "timestamp" in kind
 
 
 @st.composite
