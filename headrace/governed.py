@@ -12,6 +12,7 @@ these flows; nothing about them is special.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -136,8 +137,9 @@ def _dispatch(spec: FlowSpec, declared: Mapping[str, ModelConfig]) -> dict[str, 
     alike: dict[str, list[str]] = {}  # models trained by the same share a queue, and with it their priorities
     for name, model in declared.items():
         alike.setdefault(json.dumps(model.train, sort_keys=True, default=str), []).append(name)
-    steps = {f"dispatch-{at}": {"from": "source", "dispatch": {**declared[names[0]].train, "models": names}}
-             for at, names in enumerate(alike.values())}
+    # Named by a model, not by a number: a step's state is found by its name, and in it what is queued and runs.
+    steps = {f"dispatch-{re.sub('[^A-Za-z0-9_-]', '-', names[0])}": {
+        "from": "source", "dispatch": {**declared[names[0]].train, "models": names}} for names in alike.values()}
     return {"source": _source(spec, "retrain"), "steps": steps, "sinks": _sink(spec, "retrain.results", list(steps))}
 
 
