@@ -59,7 +59,7 @@ class ControlEvent:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Self:
         """The event of a decoded record (an Arrow row as Python values); fields of later versions are passed over."""
-        return cls(**{each.name: _plain(record[each.name]) for each in fields(cls)})
+        return cls(**{each.name: _plain(record[each.name], str(each.type)) for each in fields(cls)})
 
     def to_record(self) -> dict[str, Any]:
         """As a row of `schema().arrow`."""
@@ -70,10 +70,9 @@ class ControlEvent:
         return json.dumps({"kind": self.kind, **asdict(self)}, ensure_ascii=False, default=datetime.isoformat)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, declared: str) -> Any:
     """Arrow gives a map as a list of pairs."""
-    pairs = isinstance(value, list) and value and all(isinstance(each, tuple) for each in value)
-    return dict(value) if pairs else value
+    return dict(value) if declared.startswith("Mapping") and isinstance(value, list) else value
 
 
 def to_ranges(spans: Iterable[Span]) -> list[dict[str, Any]]:
