@@ -16,7 +16,7 @@ from headrace.control import Retrain, Verdict, to_ranges
 from headrace.errors import SchemaError
 from headrace.loop.policy import Decision, PolicySpec, PolicyState, asked, decide, plain
 from headrace.loop.rollout import RolloutConfig, step
-from headrace.loop.steps import Said, batch_of, events_of, read, shape, store, write
+from headrace.loop.steps import Said, batch_of, events_of, expect, read, shape, store, write
 from headrace.loop.training import ModelSpec
 from headrace.processor import Context, Processor
 
@@ -60,9 +60,7 @@ class Decide(Processor):
 
     def outputs(self, schema: pa.Schema) -> Mapping[str, pa.Schema]:
         """Raises SchemaError for rows that are no verdicts, and for declarations that do not hold."""
-        if missing := [name for name in ("about", "model", "window", "ok") if name not in schema.names]:
-            raise SchemaError(f"these are no verdicts: they lack {', '.join(missing)}",
-                              hint="read headrace.verdicts with the schema control/verdicts")
+        expect(Verdict, schema, ("about", "model", "window", "ok"))
         self._models: dict[str, tuple[ModelSpec, PolicySpec]] = {}
         for name, model in self.config.models.items():
             try:

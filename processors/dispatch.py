@@ -14,13 +14,13 @@ from pydantic import Field
 from headrace.batch import Batch, Span
 from headrace.config import Config
 from headrace.control import Retrain, RetrainResult, digest
-from headrace.errors import Retriable, SchemaError, UserError
+from headrace.errors import Retriable, UserError
 from headrace.loop.dispatch import Refused, ResourcesConfig, Status, dispatcher, request_from_json
 from headrace.loop.dispatch import breaker as breakers
 from headrace.loop.dispatch import queue as queues
 from headrace.loop.dispatch.breaker import Breaker, BreakerConfig
 from headrace.loop.dispatch.queue import Entry, Queue, QueueConfig, Turned
-from headrace.loop.steps import Said, batch_of, events_of, one_partition, read, shape, store, write
+from headrace.loop.steps import Said, batch_of, events_of, expect, one_partition, read, shape, store, write
 from headrace.processor import Context, Processor
 from headrace.state import View
 
@@ -63,9 +63,7 @@ class Dispatch(Processor):
 
     def outputs(self, schema: pa.Schema) -> Mapping[str, pa.Schema]:
         """Raises SchemaError for rows that are no requests, ConfigError for settings the dispatcher does not know."""
-        if missing := [name for name in ("id", "model", "spec", "ranges") if name not in schema.names]:
-            raise SchemaError(f"these are no requests to train: they lack {', '.join(missing)}",
-                              hint="read headrace.retrain with the schema control/retrain")
+        expect(Retrain, schema, ("id", "model", "spec", "ranges"))
         config: DispatchConfig = self.config
         self._dispatcher = dispatcher(config.to, config.with_, project=self.project)
         self._shape = shape(RetrainResult)

@@ -16,9 +16,9 @@ from pydantic import Field
 from headrace.batch import Batch, Span
 from headrace.config import Config
 from headrace.control import Retrain, RetrainResult, Verdict, digest
-from headrace.errors import SchemaError, UserError
+from headrace.errors import UserError
 from headrace.loop.gate import Blessing, GateSpec, judge
-from headrace.loop.steps import Said, batch_of, events_of, shape
+from headrace.loop.steps import Said, batch_of, events_of, expect, registry, shape
 from headrace.processor import Context, Processor
 
 if TYPE_CHECKING:
@@ -50,14 +50,12 @@ class Gate(Processor):
     main: ClassVar[str] = "verdict"
 
     def outputs(self, schema: pa.Schema) -> Mapping[str, pa.Schema]:
-        if missing := [name for name in ("trigger", "status", "candidates") if name not in schema.names]:
-            raise SchemaError(f"these are no results of trainings: they lack {', '.join(missing)}",
-                              hint="read headrace.retrain.results with the schema control/results")
+        expect(RetrainResult, schema, ("trigger", "status", "candidates"))
         self._shape = shape(Verdict)
         return {"verdict": self._shape}
 
     def open(self, ctx: Context) -> None:
-        self._store: ModelStore | None = None
+        self._store = registry(ctx)
 
     def process(self, batch: Batch, ctx: Context) -> Mapping[str, Batch]:
         """Raises Retriable while Kafka or the model registry does not answer."""
@@ -90,23 +88,19 @@ class Gate(Processor):
 
     def _whole(self, result: RetrainResult, ctx: Context) -> RetrainResult:
         """With the versions that MLflow has for the trigger, where whoever ran it could not bring them back."""
-        from headrace.loop.models import open_registry
-
         if result.candidates or ctx.settings is None:
             return result
-        self._store = self._store or open_registry(ctx.settings.mlflow_uri, ctx.settings.project)
-        logged = self._store.logged(result.trigger, result.model)
+        logged = self._store().logged(result.trigger, result.model)
         return replace(result, candidates=dict(logged.candidates)) if logged else result
 
     def _judged(self, result: RetrainResult, asked_at: datetime, ctx: Context) -> tuple[Blessing, int]:
         """The blessing, and how many held-out rows it stands on."""
         from headrace.loop import training
         from headrace.loop.leak import times_ms
-        from headrace.loop.models import open_registry
         from headrace.loop.train import parts_of, spec_of
 
         assert ctx.settings is not None, "a gate runs beside Kafka"
-        store = self._store = self._store or open_registry(ctx.settings.mlflow_uri, ctx.settings.project)
+        store = self._store()
         request = _request(result, asked_at)
         spec = spec_of(request)
         parts: Parts = parts_of(request, spec, ctx.settings, store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,13 +21,10 @@ from headrace.loop import abtest, drift, measures
 from headrace.loop.detectors import watch
 from headrace.loop.drift import DriftSpec
 from headrace.loop.measures import PerformanceSpec
-from headrace.loop.steps import Said, batch_of, read, shape, write
+from headrace.loop.steps import Said, batch_of, read, registry, shape, write
 from headrace.marked import nearest
 from headrace.processor import Context, Partition, Processor
 from headrace.windows import Axis
-
-if TYPE_CHECKING:
-    from headrace.loop.models import ModelStore
 
 OFFSET = "__offset"
 ROWS, MEMORY = b"r", "memory"
@@ -128,7 +125,7 @@ class Monitor(Processor):
         return ["judges each source partition by itself; for the model as a whole, bring its rows to a topic of one"]
 
     def open(self, ctx: Context) -> None:
-        self._store: ModelStore | None = None
+        self._store = registry(ctx)
         self._references: dict[str, Mapping[str, Any]] = {}
 
     def process(self, batch: Batch, ctx: Context) -> Mapping[str, Batch]:
@@ -286,14 +283,13 @@ class Monitor(Processor):
 
     def _reference(self, version: str | None, ctx: Context) -> Mapping[str, Any]:
         """What was logged of the data that a version was trained on. Raises Retriable."""
-        from headrace.loop.models import NoSuchModel, open_registry
+        from headrace.loop.models import NoSuchModel
 
         if version is None or ctx.settings is None:
             return {}
         if version not in self._references:
-            self._store = self._store or open_registry(ctx.settings.mlflow_uri, ctx.settings.project)
             try:
-                self._references[version] = self._store.load(self.config.model, version).reference
+                self._references[version] = self._store().load(self.config.model, version).reference
             except NoSuchModel:
                 return {}
         return self._references[version]

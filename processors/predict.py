@@ -15,6 +15,7 @@ from headrace.config import Config
 from headrace.errors import Retriable, SchemaError, UserError
 from headrace.loop.serving import Server, Serving
 from headrace.loop.split import assign
+from headrace.loop.steps import registry
 from headrace.marked import nearest
 from headrace.processor import Context, Processor
 
@@ -74,7 +75,6 @@ class Predict(Processor):
 
     def open(self, ctx: Context) -> None:
         """Raises Retriable while the model topic cannot be read; one that is absent is created."""
-        from headrace.loop.models import open_registry
         from headrace.topics import TopicPlan, ensure
 
         config: PredictConfig = self.config
@@ -85,7 +85,7 @@ class Predict(Processor):
         self._topic = f"{ctx.control}.models"
         ensure(settings, [TopicPlan(self._topic, 1, {"cleanup.policy": "compact", "retention.ms": "-1"})])
         self._server = Server(settings, config.model, topic=self._topic, check=self._check,
-                              store=lambda: open_registry(settings.mlflow_uri, settings.project)).start()
+                              store=registry(ctx)).start()
         self._server.settled()
 
     def _check(self, loaded: Loaded) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import pyarrow as pa
 from pydantic import Field
@@ -12,11 +12,8 @@ from pydantic import Field
 from headrace.batch import Batch
 from headrace.config import Config
 from headrace.control import Switch
-from headrace.loop.steps import events_of
+from headrace.loop.steps import events_of, registry
 from headrace.processor import Context, Processor
-
-if TYPE_CHECKING:
-    from headrace.loop.models import ModelStore
 
 log = logging.getLogger("headrace.publish")
 
@@ -41,22 +38,21 @@ class Publish(Processor):
         return {"success": schema}
 
     def open(self, ctx: Context) -> None:
-        self._store: ModelStore | None = None
+        self._store = registry(ctx)
 
     def process(self, batch: Batch, ctx: Context) -> Mapping[str, Batch]:
         """Raises Retriable while MLflow does not answer."""
-        from headrace.loop.models import NoSuchModel, open_registry
+        from headrace.loop.models import NoSuchModel
 
         config: PublishConfig = self.config
         if ctx.settings is None:
             return {"success": batch}
-        self._store = self._store or open_registry(ctx.settings.mlflow_uri, ctx.settings.project)
         for switch, at in events_of(batch, Switch):
             alias = config.champion if switch.mode in ("full", "off") else config.challenger
             if switch.mode == "off":
                 continue
             try:
-                moved = self._store.set_alias(switch.model, alias, switch.to, at.offset_last)
+                moved = self._store().set_alias(switch.model, alias, switch.to, at.offset_last)
                 ctx.count("publish", "moved" if moved else "older", 1)
             except NoSuchModel as error:  # the switch stands; there is only nothing to show it by
                 ctx.count("publish", "unknown", 1)

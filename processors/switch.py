@@ -11,9 +11,8 @@ from pydantic import Field
 from headrace.batch import Batch, Span
 from headrace.config import Config
 from headrace.control import Switch, Verdict, digest
-from headrace.errors import SchemaError
 from headrace.loop.rollout import RolloutConfig, step
-from headrace.loop.steps import Said, batch_of, events_of, read, shape, store, write
+from headrace.loop.steps import Said, batch_of, events_of, expect, read, shape, store, write
 from headrace.processor import Context, Processor
 from headrace.state import View
 
@@ -39,9 +38,7 @@ class SwitchStep(Processor):
     stateful: ClassVar[bool] = True
 
     def outputs(self, schema: pa.Schema) -> Mapping[str, pa.Schema]:
-        if missing := [name for name in ("about", "model", "version", "ok") if name not in schema.names]:
-            raise SchemaError(f"these are no verdicts: they lack {', '.join(missing)}",
-                              hint="read headrace.verdicts with the schema control/verdicts")
+        expect(Verdict, schema, ("about", "model", "version", "ok"))
         self._shape = shape(Switch)
         return {"switch": self._shape}
 

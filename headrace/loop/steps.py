@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import pyarrow as pa
 
 from headrace.batch import Batch, Emitted, Meta, Span
 from headrace.control import ControlEvent
+from headrace.errors import SchemaError
 from headrace.processor import Context
 from headrace.state import View
+
+if TYPE_CHECKING:
+    from headrace.loop.models import ModelStore
 
 Event = TypeVar("Event", bound=ControlEvent)
 LOG = ("loop", 0)
@@ -29,10 +34,8 @@ class Said(NamedTuple):
 def events_of(batch: Batch, kind: type[Event]) -> Iterator[tuple[Event, Span]]:
     """Each row as an event, with its position. These topics are slow ones: a row at a time is fast enough."""
     topics, partitions, offsets = batch.meta.topics(), batch.meta.partitions().tolist(), batch.meta.offsets().tolist()
-    maps = [each.name for each in batch.rows.schema if pa.types.is_map(each.type)]  # Arrow gives an empty one as a list
     for record, topic, partition, offset in zip(batch.rows.to_pylist(), topics, partitions, offsets, strict=True):
-        yield (kind.from_record({**record, **{name: dict(record[name] or ()) for name in maps}}),
-               Span(topic, partition, offset, offset))
+        yield kind.from_record(record), Span(topic, partition, offset, offset)
 
 
 def batch_of(said: Sequence[Said], schema: pa.Schema) -> Batch:
@@ -45,6 +48,25 @@ def batch_of(said: Sequence[Said], schema: pa.Schema) -> Batch:
 def _row(event: ControlEvent) -> dict[str, Any]:
     return {name: list(value.items()) if isinstance(value, Mapping) else value
             for name, value in event.to_record().items()}
+
+
+def expect(kind: type[ControlEvent], schema: pa.Schema, columns: Sequence[str]) -> None:
+    """Raises SchemaError when rows of this schema are no events of that kind: they lack one of `columns`."""
+    if missing := [name for name in columns if name not in schema.names]:
+        raise SchemaError(f"these are no events of {kind.home}: they lack {', '.join(missing)}",
+                          hint=f"read it with the schema {kind.avsc.removeprefix('schemas/').removesuffix('.avsc')}")
+
+
+def registry(ctx: Context) -> Callable[[], ModelStore]:
+    """Gives the model registry, opened at the first call: MLflow takes seconds to import. Raises StoreUnreachable."""
+    @cache
+    def opened() -> ModelStore:
+        from headrace.loop.models import open_registry
+
+        assert ctx.settings is not None, "a step with a registry runs beside Kafka"
+        return open_registry(ctx.settings.mlflow_uri, ctx.settings.project)
+
+    return opened
 
 
 def shape(kind: type[ControlEvent]) -> pa.Schema:

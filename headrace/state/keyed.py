@@ -85,7 +85,7 @@ class Partitioned:
     def apply(self, next_offset: int | None) -> None:
         """What is sealed is committed."""
         changes = {**self.values.sealed, **self.index.sealed}
-        if changes or next_offset is not None:
+        if changes:
             self.bottom.apply(changes, next_offset)
         self.values.sealed, self.index.sealed = {}, {}
         if self.telling:

@@ -17,11 +17,12 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import kfp_server_api
+
+from tests.contract.served import Quiet, serve
 
 PLAIN: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,), "object": (object,),
                                       "datetime": (str,)}
@@ -74,12 +75,7 @@ def pipelines() -> Iterator[Pipelines]:
     """A server on the loopback for the length of the block."""
     there = Pipelines()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
+    class Handler(Quiet):
         def answer(self, code: int, body: Any) -> None:
             written = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(code)
@@ -142,19 +138,5 @@ def pipelines() -> Iterator[Pipelines]:
 
         do_GET = do_POST = handle_one
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *arguments: Any) -> None:
-            pass  # the client went away: that is what is tested
-
-    server = Server(("127.0.0.1", 0), Handler)
-    there.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with serve(Handler) as there.url:
         yield there
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -14,13 +14,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from kubernetes_validate import ValidationError, validate
 
 from headrace.loop.dispatch.pods import restricted
+from tests.contract.served import Quiet, serve
 
 KUBERNETES = "1.37"
 
@@ -64,12 +64,7 @@ def cluster(token: str = "t0ken") -> Iterator[Cluster]:
     """A server on the loopback for the length of the block."""
     there = Cluster()
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
+    class Handler(Quiet):
         def answer(self, code: int, body: Any, headers: tuple[tuple[str, str], ...] = ()) -> None:
             written = json.dumps(body).encode()
             self.send_response(code)
@@ -147,19 +142,5 @@ def cluster(token: str = "t0ken") -> Iterator[Cluster]:
 
         do_GET = do_POST = do_DELETE = handle_one
 
-    class Server(ThreadingHTTPServer):
-        daemon_threads = True
-
-        def handle_error(self, *arguments: Any) -> None:
-            pass  # the client went away: that is what is tested
-
-    server = Server(("127.0.0.1", 0), Handler)
-    there.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
+    with serve(Handler) as there.url:
         yield there
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -52,9 +52,10 @@ def read(settings: Settings, *topics: str) -> list[Any]:
 
 
 def cli(settings: Settings, *arguments: str) -> Result:
-    """A command, run here in the project's folder; what it raises is in `exception`."""
+    """A command, run here in the project's folder, against these addresses; what it raises is in `exception`."""
+    where = {"HEADRACE_BOOTSTRAP": settings.bootstrap, "HEADRACE_REGISTRY": settings.registry_url}
     with chdir(settings.project):
-        return CliRunner().invoke(build(), list(arguments))
+        return CliRunner().invoke(build(), list(arguments), env=where)
 
 
 def hold(settings: Settings, source: str, quarantine: str, reasons: Sequence[Sequence[str]], *,

@@ -53,7 +53,7 @@ class LocalConfig(Config):
         "`python` is the one headrace runs on.")
     env: Mapping[str, str] = Field({}, description="Environment variables for it, besides those of the dispatcher.")
     folder: Path = Field(Path(".headrace/runs"), description="Where runs are kept, in the project.")
-    attempts_max: int = Field(3, ge=1, description="How often a run is started when it is killed with its supervisor "
+    attempts_max: int = Field(3, ge=1, description="How often a run is started when it, or its supervisor, is killed "
                               "or the machine goes down. A training that fails is not tried again.")
     nice: int = Field(10, ge=0, le=19, description="How far it steps back for other processes; 0 not at all.")
     gpus: int | None = Field(None, ge=0, description="GPUs of this machine; counted, if not said.")

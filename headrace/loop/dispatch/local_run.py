@@ -232,6 +232,8 @@ def supervise(folder: Path, plan: dict[str, Any], attempt: int, lock: int, gpus:
     note(folder, attempt, child.pid)
     why = watch.wait()
     end_survivors(folder)
+    if why is None and child.returncode == -signal.SIGKILL and attempt < plan["attempts_max"]:
+        return  # like a supervisor that is killed: without an exit.json, the next poll tries again
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     unit = 1 if sys.platform == "darwin" else 1024
     write_whole(folder / "exit.json", {
@@ -245,7 +247,7 @@ def ended(code: int) -> str:
     if code == -signal.SIGXCPU:
         return "it used more processor time than `resources: cpu` × `seconds_max` allows"
     if code == -signal.SIGKILL:
-        return "it was killed (signal 9) by someone else: the system does so when memory runs out"
+        return "it was killed (signal 9) by someone else, each time: the system does so when memory runs out"
     return f"it ended by signal {-code}" if code < 0 else f"it ended with exit code {code}" if code else ""
 
 
