@@ -1,12 +1,17 @@
-"""What a flow says about its topics: the configs of the Kafka source, the Kafka sink and the quarantine sink."""
+"""What connectors are: the sources and sinks that `headrace connect` runs, and what a flow says about its topics."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from pydantic import Field
 
 from headrace.config import Config
+
+if TYPE_CHECKING:
+    from headrace.records import Records
 
 
 class TopicConfig(Config):
@@ -57,3 +62,77 @@ class QuarantineConfig(TopicConfig):
 
     def topic_config(self) -> dict[str, str]:
         return {**super().topic_config(), "max.message.bytes": str(self.message_bytes_max)}
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """What a source gives at a time: records, and where in which of its partitions it stands behind them."""
+
+    partition: Mapping[str, Any]
+    """What `position` is of, JSON, e.g. {"filename": "a.csv"}; a source may have many, and goes from one to another."""
+    position: Mapping[str, Any]
+    """Where to go on, JSON."""
+    records: Sequence[Records]
+    where: Callable[[int], str] = str
+    """Where record `index` came from, for people: "a.csv:12"."""
+    raw: Callable[[int], bytes] = lambda index: b""
+    """Its original bytes, for the dead-letter topic."""
+    failures: Sequence[tuple[str, bytes, Sequence[str]]] = ()
+    """(where, original bytes, reasons) of what could not become a record at all."""
+
+    def __len__(self) -> int:
+        return sum(map(len, self.records)) + len(self.failures)
+
+
+class Source(Protocol):
+    """Where records come from. One thread uses it. A module in connectors/ names its class `SOURCE`.
+
+    Made by `SOURCE(config, project=…)`, `config` being an instance of its `Config`.
+    """
+
+    Config: ClassVar[type[Config]]
+    ended: bool
+    """Whether there will never be more: a file's end."""
+
+    def open(self, stored: Callable[[Mapping[str, Any]], Mapping[str, Any] | None]) -> None:
+        """Go on where it stood: `stored` gives the position of a partition, None at the very beginning.
+        Raises UserError, or Retriable while the other side does not answer."""
+
+    def pull(self, records_max: int) -> Pulled | None:
+        """The next records; None when there are none now (it waits a little itself, half a second at most). Raises
+        Retriable while the other side does not answer, UserError for what will not mend itself."""
+
+    def committed(self, pulled: Pulled) -> None:
+        """These are in Kafka for good: whoever waits for that may be told."""
+
+    def close(self) -> None: ...
+
+
+class RecordsRefused(Exception):
+    """Some records of a `put` cannot be stored, ever: `reasons` by place in the poll. Nothing of the put is stored."""
+
+    def __init__(self, reasons: Mapping[int, str]) -> None:
+        super().__init__(f"{len(reasons)} records refused")
+        self.reasons = reasons
+
+
+class Sink(Protocol):
+    """Where records go. One thread uses it. A module in connectors/ names its class `SINK`.
+
+    Made by `SINK(config, project=…, name=…)`. `exactly_once`: the other side stores `ends` with the records, in one
+    transaction of its own, and tells them again in `open`.
+    """
+
+    Config: ClassVar[type[Config]]
+    exactly_once: ClassVar[bool]
+
+    def open(self, partitions: Collection[tuple[str, int]]) -> Mapping[tuple[str, int], int]:
+        """(topic, partition)s that are ours from now on, all of them; where the other side says each goes on. What it
+        does not know is left out: then Kafka's committed offset counts. Called again after each rebalance."""
+
+    def put(self, records: Sequence[Records], ends: Mapping[tuple[str, int], int]) -> None:
+        """Store all of it, or nothing. `ends` is the offset to go on from, for every partition of the poll, those
+        included of which every record was filtered out. Idempotent by `ends` where `exactly_once`. Raises Retriable,
+        RecordsRefused, UserError."""
+
+    def close(self) -> None: ...
