@@ -22,7 +22,7 @@ from headrace.codec import AvroSchema, Encoder
 from headrace.errors import BrokerError
 from headrace.processor import Partition
 from headrace.settings import Settings
-from headrace.topics import silent, unreachable
+from headrace.topics import silent, unreachable, watermarks
 
 log = logging.getLogger("headrace.kafka")
 TELL_S = 10.0  # a broker that is away is waited for; it is told this often
@@ -114,7 +114,7 @@ class KafkaSource:
         for found in self.consumer.committed(partitions, timeout=30):
             offset, metadata = found.offset, found.metadata
             if offset < 0:
-                low, high = self.consumer.get_watermark_offsets(found, timeout=30)
+                low, high = watermarks(self.consumer, found.topic, found.partition, 30)
                 offset, metadata = (low if self.start == "earliest" else high), None
                 resolved.append(TopicPartition(found.topic, found.partition, offset))
             starts[(found.topic, found.partition)] = (offset, metadata)
@@ -158,7 +158,7 @@ class KafkaSource:
 
     def end_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """Where each partition ends now."""
-        return {(t, p): self.consumer.get_watermark_offsets(TopicPartition(t, p), timeout=30)[1]
+        return {(t, p): watermarks(self.consumer, t, p, 30)[1]
                 for t, p in partitions}
 
     def known_ends(self) -> dict[Partition, int]:

@@ -15,7 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from headrace.errors import Retriable
 from headrace.settings import Settings
-from headrace.topics import silent
+from headrace.topics import silent, watermarks
 
 log = logging.getLogger("headrace.follow")
 BATCH_MAX = 5_000
@@ -67,7 +67,7 @@ class Follower:
         Raises Retriable when that takes too long, and what `seen` has raised."""
         end = time.monotonic() + timeout_s
         try:
-            wanted = {p: self._asking.get_watermark_offsets(TopicPartition(self.topic, p), timeout=timeout_s)[1]
+            wanted = {p: watermarks(self._asking, self.topic, p, timeout_s)[1]
                       for p in self._at}
         except KafkaException as error:
             raise Retriable(f"{self.topic}: {error.args[0].str()}", retry_after_s=1.0) from error

@@ -15,7 +15,7 @@ from headrace.batch import Span
 from headrace.errors import BrokerError, UserError
 from headrace.processor import Partition
 from headrace.settings import Settings
-from headrace.topics import unreachable
+from headrace.topics import unreachable, watermarks
 
 Position = tuple[str, int, int]
 """(topic, partition, offset)"""
@@ -107,7 +107,7 @@ def bounds(settings: Settings, topic: str, *, only: int | None = None,
         there = sorted(found.partitions)
         if only is not None and only not in there:
             raise UserError(f"{topic} has no partition {only}: it has {len(there)}, 0 to {len(there) - 1}")
-        return {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=REACH_S)
+        return {p: watermarks(consumer, topic, p, REACH_S)
                 for p in (there if only is None else [only])}
 
 

@@ -12,6 +12,8 @@ from headrace.errors import BrokerError, UserError
 from headrace.settings import Settings
 
 CONNECT_TIMEOUT_S = 10.0
+LEADER_S = 0.1
+"""Between two questions for a leader."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,23 @@ def silent(client: str) -> logging.Logger:
     quiet = logging.getLogger(f"headrace.librdkafka.{client}")
     quiet.setLevel(logging.CRITICAL + 1)
     return quiet
+
+
+def watermarks(consumer: Any, topic: str, partition: int, timeout_s: float = CONNECT_TIMEOUT_S) -> tuple[int, int]:
+    """(first offset kept, end) of a partition, asked of its leader. A leader that is only just being found, as after
+    the topic was made, is waited for. Raises KafkaException."""
+    from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+    unsettled = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.UNKNOWN_TOPIC_OR_PART)
+    end = time.monotonic() + timeout_s
+    while True:
+        try:
+            low, high = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=timeout_s)
+            return int(low), int(high)
+        except KafkaException as error:
+            if error.args[0].code() not in unsettled or time.monotonic() > end:
+                raise
+            time.sleep(LEADER_S)
 
 
 def existing(settings: Settings) -> dict[str, int]:

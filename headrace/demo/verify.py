@@ -16,6 +16,7 @@ from headrace.connectors.quarantine import REASONS, STEP
 from headrace.demo.folder import SHARED, Staged
 from headrace.errors import BrokerError
 from headrace.settings import Settings
+from headrace.topics import watermarks
 
 POLL_S = 0.5
 SILENT_S = 30.0
@@ -152,11 +153,11 @@ def partitions(consumer: Any, topic: str) -> list[int]:
 
 def end_offsets(settings: Settings, topic: str) -> dict[int, int]:
     """Partition → the offset after its last record."""
-    from confluent_kafka import Consumer, TopicPartition
+    from confluent_kafka import Consumer
 
     consumer = Consumer(settings.client(group_id="headrace.demo.reader"))
     try:
-        return {partition: consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)[1]
+        return {partition: watermarks(consumer, topic, partition, 30)[1]
                 for partition in partitions(consumer, topic)}
     finally:
         consumer.close()

@@ -23,6 +23,7 @@ from headrace.payloads import Reader, Written
 from headrace.peek import reader, show_key
 from headrace.registry import Registry
 from headrace.settings import Settings
+from headrace.topics import watermarks
 
 REACH_S = 10.0
 POLL_S = 0.1
@@ -109,7 +110,7 @@ class Consumption:
         if ask.partition is not None and ask.partition not in found.partitions:
             raise UserError(f"{ask.topic} has partitions 0 to {max(found.partitions)}, and no {ask.partition}")
         chosen = sorted(found.partitions) if ask.partition is None else [ask.partition]
-        bounds = {p: consumer.get_watermark_offsets(TopicPartition(ask.topic, p), timeout=REACH_S) for p in chosen}
+        bounds = {p: watermarks(consumer, ask.topic, p, REACH_S) for p in chosen}
         starts = {p: _start(ask, low, high) for p, (low, high) in bounds.items()}
         consumer.assign([TopicPartition(ask.topic, p, at) for p, at in starts.items()])
         return {p: high for p, (low, high) in bounds.items() if max(starts[p], low) < high}
