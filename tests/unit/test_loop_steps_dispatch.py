@@ -278,5 +278,5 @@ def test_the_gate_says_what_failed_and_passes_over_the_rest() -> None:
 
 
 def test_dispatch_reads_requests_only() -> None:
-    with pytest.raises(Exception, match="no events of headrace.retrain"):
+    with pytest.raises(Exception, match=r"no events of headrace\.retrain:"):
         Dispatch(Dispatch.Config.model_validate({}), project=Path()).outputs(pa.schema([("x", pa.int8())]))
