@@ -14,7 +14,7 @@ from tests.conftest import Stack
 from tests.integration.held import cli
 from tests.integration.loopworld import DAY_MS, FIRST, POLICY, T0_MS, World, model, moment, readings, world
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400),
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900),
               pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]  # of the registry's HTTP client
 
 MODELS = {
