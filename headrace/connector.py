@@ -87,7 +87,10 @@ class Pulled:
 class Source(Protocol):
     """Where records come from. One thread uses it. A module in connectors/ names its class `SOURCE`.
 
-    Made by `SOURCE(config, project=…)`, `config` being an instance of its `Config`.
+    Made by `SOURCE(config, project=…)`, `config` being an instance of its `Config`. A class may say
+    `wants_schema: ClassVar[bool] = True`: then the runtime sets its instance's `schema: AvroSchema | None` before
+    `open`, to what the common key `schema` names, None where that is left out; the source says whether it can do
+    without.
     """
 
     Config: ClassVar[type[Config]]
@@ -95,11 +98,13 @@ class Source(Protocol):
     """Whether there will never be more: a file's end."""
 
     def open(self, stored: Callable[[Mapping[str, Any]], Mapping[str, Any] | None]) -> None:
-        """Go on where it stood: `stored` gives the position of a partition, None at the very beginning.
-        Raises UserError, or Retriable while the other side does not answer."""
+        """Go on where it stood: `stored` gives the position of a partition, None at the very beginning. It may be
+        asked later, too, for a partition that turns up while the source runs. Opened again after `close`: the same,
+        from what is stored then. Raises UserError, or Retriable while the other side does not answer."""
 
     def pull(self, records_max: int) -> Pulled | None:
-        """The next records; None when there are none now (it waits a little itself, half a second at most). Raises
+        """The next records; None when there are none now (it waits a little itself, half a second at most). Without
+        records it may still say a new position, which is committed like any other: len() may be 0. Raises
         Retriable while the other side does not answer, UserError for what will not mend itself."""
 
     def committed(self, pulled: Pulled) -> None:
@@ -120,7 +125,10 @@ class Sink(Protocol):
     """Where records go. One thread uses it. A module in connectors/ names its class `SINK`.
 
     Made by `SINK(config, project=…, name=…)`. `exactly_once`: the other side stores `ends` with the records, in one
-    transaction of its own, and tells them again in `open`.
+    transaction of its own, and tells them again in `open`. A class may wish for larger polls, where each put costs the
+    other side a file or a commit: by `batch_records`, how many records, and `linger_s`, how long a poll that is not
+    full waits for them. One that keeps offsets may have `alter(positions)`, by which a stopped connector is told to go
+    on elsewhere: (topic, partition) → offset, None to forget it.
     """
 
     Config: ClassVar[type[Config]]

@@ -3,6 +3,9 @@
     HEADRACE_BOOTSTRAP, HEADRACE_REGISTRY        addresses
     headrace.toml   [kafka]                      any librdkafka property, e.g. "bootstrap.servers", "sasl.password"
                     [registry] url = "…"         and any property of confluent_kafka's SchemaRegistryClient
+    HEADRACE_CONNECT                             or [connect] url = "…": the worker of `headrace connectors`, and how to
+                                                 get in (headrace/connectctl/client.py); [connect.java] the same of a
+                                                 Kafka Connect for connectors in Java, by default the stack's own
     MLFLOW_TRACKING_URI                          or [mlflow] uri = "…": the model registry; else one in .headrace/mlflow
     .headrace/stack.json                         written by `headrace up`
 """
@@ -30,6 +33,8 @@ class Settings:
     kafka: Mapping[str, Any] = field(default_factory=dict)
     registry: Mapping[str, Any] = field(default_factory=dict)
     mlflow_uri: str | None = None
+    connect: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """[connect]: `url` and how to get in; under `java` the same of Kafka Connect, by default the stack's own."""
 
     @property
     def state(self) -> Path:
@@ -71,8 +76,14 @@ def load(project: Path | None = None) -> Settings:
     kafka, registry = dict(written.get("kafka", {})), dict(written.get("registry", {}))
     note = project / ".headrace" / "stack.json"
     stack: dict[str, Any] = json.loads(note.read_text()) if note.is_file() else {}
+    connect = dict(written.get("connect", {}))
+    if given := os.environ.get("HEADRACE_CONNECT"):
+        connect["url"] = given
+    if stack.get("connect"):
+        connect["java"] = {"url": stack["connect"], **connect.get("java", {})}
     bootstrap, url = kafka.pop("bootstrap.servers", None), registry.pop("url", None)
     return Settings(project=project, kafka=kafka, registry=registry,
                     bootstrap=os.environ.get("HEADRACE_BOOTSTRAP") or bootstrap or stack.get("bootstrap"),
                     registry_url=os.environ.get("HEADRACE_REGISTRY") or url or stack.get("registry"),
-                    mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or written.get("mlflow", {}).get("uri"))
+                    mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or written.get("mlflow", {}).get("uri"),
+                    connect=connect)

@@ -1,21 +1,21 @@
-"""`headrace up | down | status | logs`: the embedded Kafka and schema registry of this project."""
+"""`headrace up | down | status | logs`: this project's embedded Kafka, schema registry and, where asked for, Kafka
+Connect."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headrace.cli.common import Json, dump, say, table
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from headrace.stack.jars import Progress
 
-PART_NAMES = ("kafka", "registry")
+PART_NAMES = ("kafka", "registry", "connect")
 
 
 def register(app: typer.Typer) -> None:
@@ -25,14 +25,24 @@ def register(app: typer.Typer) -> None:
     app.command()(logs)
 
 
-def up(json_: bool = Json) -> None:
+def up(connect: Annotated[bool, typer.Option("--connect", help="Also the real Kafka Connect, for connectors written "
+                                             "in Java.")] = False,
+       connect_plugins: Annotated[Path | None, typer.Option(
+           help="The folder of your Java connectors; left out: .headrace/connect/plugins.")] = None,
+       json_: bool = Json) -> None:
     """Start Kafka and the schema registry, here and in the background; data is kept in .headrace/."""
+    from headrace.errors import UserError
     from headrace.settings import find_project
+    from headrace.stack.connect import part
     from headrace.stack.lifecycle import up as start
 
+    if connect_plugins and not connect_plugins.is_dir():
+        raise UserError(f"there is no folder {connect_plugins}", hint="--connect-plugins takes one that has, for each "
+                        "connector, its jar or a folder of its jars")
     project = find_project()
+    worker = part([connect_plugins] if connect_plugins else []) if connect or connect_plugins else None
     with _ended_by_sigterm(), _download_bar() as progress:
-        addresses = start(project, progress=progress, say=say)
+        addresses = start(project, progress=progress, say=say, connect=worker)
     if json_:
         dump(addresses)
     else:
@@ -41,7 +51,7 @@ def up(json_: bool = Json) -> None:
 
 
 def down(purge: bool = typer.Option(False, "--purge", help="Also delete the data: every topic and schema.")) -> None:
-    """Stop Kafka and the schema registry."""
+    """Stop Kafka, the schema registry and Kafka Connect."""
     from headrace.settings import find_project
     from headrace.stack.lifecycle import down as stop
 
@@ -53,7 +63,7 @@ def down(purge: bool = typer.Option(False, "--purge", help="Also delete the data
 
 
 def status(json_: bool = Json) -> None:
-    """Show whether Kafka and the registry run and answer; exit 1 unless both do."""
+    """Show whether each part runs and answers; exit 1 unless all do."""
     from dataclasses import asdict
 
     from headrace.settings import find_project
@@ -76,19 +86,21 @@ def status(json_: bool = Json) -> None:
         raise typer.Exit(1)
 
 
-def logs(part: str = typer.Argument("", help="kafka or registry; both when left out."),
+def logs(part: str = typer.Argument("", help="kafka, registry or connect; all when left out."),
          lines: int = typer.Option(40, "-n", "--lines", min=1, help="How many lines of each."),
          follow: bool = typer.Option(False, "--follow", "-f", help="Go on as lines come, until Ctrl-C.")) -> None:
     """Print the end of the stack's logs."""
     from headrace.errors import UserError
     from headrace.settings import find_project
+    from headrace.stack.connect import CONNECT
     from headrace.stack.lifecycle import PARTS, Where
     from headrace.stack.supervise import tail
 
     if part and part not in PART_NAMES:
         raise UserError(f"there is no log of “{part}”", hint=f"one of: {', '.join(PART_NAMES)}")
     where = Where(find_project())
-    chosen = {p.name: where.log(p) for p in PARTS if part in ("", p.name)}
+    chosen = {p.name: where.log(p) for p in (*PARTS, CONNECT)
+              if part == p.name or (not part and (p is not CONNECT or where.log(p).is_file()))}
     mark = len(chosen) > 1
     at = {name: log.stat().st_size if log.is_file() else 0 for name, log in chosen.items()}
     for name, log in chosen.items():

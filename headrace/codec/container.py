@@ -1,4 +1,5 @@
-"""Avro object container files: the payloads of their records, one by one, and the schema they were written with.
+"""Avro object container files: the payloads of their records, one by one, and the schema they were written with; and
+files of our own rows.
 
 A container holds records without their lengths, so each is read once to find where it ends; the values are then read
 by our own decoder, like any other payload.
@@ -6,6 +7,9 @@ by our own decoder, like any other payload.
 
 from __future__ import annotations
 
+import io
+import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -13,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import fastavro
+import pyarrow as pa
 
 from headrace.codec.decoder import Plan
 from headrace.codec.schema import AvroSchema, parse
@@ -89,3 +94,23 @@ def open_container(path: Path, reader: AvroSchema) -> Container:
         stream.close()
         raise UserError(f"{path} is not an Avro container file: {error}") from error
     return Container(path, stream, path.stat().st_size, schema, blocks)
+
+
+def write_container(stream: BinaryIO, schema: AvroSchema, rows: pa.RecordBatch, block_records: int = 10_000) -> None:
+    """Rows as a container file, compressed by deflate. Raises SchemaError for a row that the schema cannot hold."""
+    from headrace.codec.encoder import Encoder
+
+    framed = Encoder(schema, rows.schema, 0).encode(rows)
+    sync = os.urandom(16)
+    head = io.BytesIO()
+    fastavro.schemaless_writer(head, {"type": "map", "values": "bytes"},
+                               {"avro.schema": schema.text.encode(), "avro.codec": b"deflate"})
+    stream.write(b"Obj\x01" + head.getvalue() + sync)
+    for first in range(0, len(framed), block_records):
+        some = framed[first:first + block_records]
+        packer = zlib.compressobj(wbits=-15)
+        packed = packer.compress(b"".join(value[len(FRAME):] for value in some)) + packer.flush()
+        counts = io.BytesIO()
+        for number in (len(some), len(packed)):
+            fastavro.schemaless_writer(counts, "long", number)
+        stream.write(counts.getvalue() + packed + sync)

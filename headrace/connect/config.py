@@ -3,7 +3,8 @@
     {"name": …, "connector.class": …, …}                            a flat JSON object of text
     {"name": …, "config": {…}, "initial_state": …}                  what its REST API takes; the names must match
     name=…                                                          Java properties
-Every finding names the file, the line and the key.
+Every finding names the file, the line and the key. A class of ours runs here; one of Java's in Kafka Connect, which
+judges its keys; one that nobody has is a finding that says which was meant.
 """
 
 from __future__ import annotations
@@ -11,41 +12,41 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from headrace import catalog, marked
+from headrace import marked
+from headrace.connect import wild
+from headrace.connect.spec import Spec, class_of, spec_of
 from headrace.errors import ConfigError, Finding, UserError
 from headrace.marked import nearest
 
-ALIASES = {"FileSource": "file", "headrace.connectors.file.FileSource": "file"}
 STATES = ("RUNNING", "PAUSED", "STOPPED")
-NAME = re.compile(r"[A-Za-z0-9._-]{1,100}")  # it is part of a transactional id, and of file names
-PROBLEMS: Mapping[str, str] = {
-    "int_parsing": "“{given}” is no whole number", "float_parsing": "“{given}” is no number",
-    "bool_parsing": "“{given}” is neither true nor false", "literal_error": "“{given}” is not one of {expected}",
-    "greater_than_equal": "{given} is below {ge}", "less_than_equal": "{given} is above {le}",
-    "greater_than": "{given} is not above {gt}", "string_too_short": "is empty",
-    "string_too_long": "“{given}” is longer than {max_length} character(s)",
-    "string_pattern_mismatch": "“{given}” is no topic name: letters, digits, “.”, “_” and “-”",
-}
-"""pydantic's error type → what is said."""
+CONSOLE = {"FileStreamSource": "standard input, as `headrace produce` does",
+           "FileStreamSink": "standard output, as `headrace consume` does"}
+"""What Kafka Connect's own two do without a file. A worker has neither; theirs are whatever started it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connector:
-    """A connector as its file declares it. `kind` is the module's name in connectors/, `config` its validated keys."""
+    """A connector as its file declares it."""
 
     name: str
-    kind: str
-    config: Any
-    source: Any
-    """The class that runs it."""
+    keys: Mapping[str, str] = field(repr=False)
+    """Its configuration as written, the name too."""
     file: Path
     state: str = "RUNNING"
+    full_name: str | None = None
+    """The class of ours that runs it, in full; None where it is Java's, for Kafka Connect."""
+    spec: Spec | None = None
+    """None where it is Java's, or refers to secrets that are not on this machine."""
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False)
+
+    @property
+    def cls(self) -> str:
+        """Its class, as written."""
+        return self.keys["connector.class"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,114 +60,90 @@ class Written:
     state: Any = "RUNNING"
     findings: tuple[Finding, ...] = ()
 
-    def finding(self, key: str, message: str) -> Finding:
-        return Finding(self.file, self.lines.get(key, 0), message)
+    def finding(self, key: str, message: str, severity: str = "error") -> Finding:
+        return Finding(self.file, self.lines.get(key, 0), message, severity)
 
 
 def load(path: Path, project: Path) -> Connector:
-    """The connector in a file. Raises ConfigError with all that is wrong, UserError when there is no such file."""
+    """The connector in a file, to run here. Raises ConfigError with all that is wrong, also that it is Java's."""
     made, findings = examine(path, project)
     if made is None or findings:
         raise ConfigError(findings)
     return made
 
 
-def examine(path: Path, project: Path) -> tuple[Connector | None, list[Finding]]:
-    """The connector and every finding; connects to nothing. A Java class is a finding: it needs a Connect cluster."""
+def examine(path: Path, project: Path, *, secrets: bool = True) -> tuple[Connector | None, list[Finding]]:
+    """The connector, None where there are errors, and every finding; connects to nothing.
+
+    A Java class is a finding of severity “info”, beside the connector. With `secrets` False, references to secrets
+    that are not on this machine are no findings: the worker looks them up.
+    """
     try:
         written = read(path)
     except ConfigError as error:
         return None, list(error.findings)
-    findings = [*written.findings, *_names(written)]
-    kind = str(written.keys.get("connector.class") or "")
-    kind = ALIASES.get(kind, kind)
-    source = None
-    if not kind:
-        findings.append(written.finding("connector.class", "“connector.class” is missing"))
-    else:
-        try:
-            source = _source(kind, project)
-        except UserError as error:
-            findings.append(written.finding("connector.class", f"connector.class: {error}"))
-    if source is None:
+    keys = {"name": written.name, **written.keys} if written.name else dict(written.keys)
+    text = str(keys.get("connector.class") or "")
+    findings = [*written.findings, *_outside(written)]
+    if meant := wild.mistyped(text):
+        return None, sorted([*findings, written.finding(
+            "connector.class", f"connector.class: there is no connector “{text}”; did you mean “{meant}”?")])
+    full_name = _ours(text, keys, project)
+    if full_name is None and wild.is_java(text):
+        return _java(path, written, keys, findings)
+    spec, problems = spec_of(keys, project, secrets=secrets)
+    no_text = {key: value for key, value in keys.items() if not isinstance(value, str)}
+    findings += [_no_text(written, key, value) for key, value in no_text.items()]
+    findings += [written.finding(one.key, f"{one.message}{_console(text, one.key, keys)}") for one in problems
+                 if one.key not in no_text]
+    if findings:
         return None, sorted(findings)
-    config, more = _validated(written, kind, source.Config)
-    findings += more
-    if config is not None:
-        findings += _shape(written, config, project)
-    if config is None or findings:
-        return None, sorted(findings)
-    return Connector(str(written.name), kind, config, source, path, str(written.state)), []
+    return Connector(str(written.name), keys, path, str(written.state), full_name, spec, written.lines), []
 
 
-def _names(written: Written) -> Iterator[Finding]:
-    inner = written.keys.get("name", written.name)
+def _ours(text: str, keys: Mapping[str, str], project: Path) -> str | None:
+    try:
+        return class_of(text, keys, project).name
+    except UserError:
+        return None  # spec_of says why
+
+
+def _console(text: str, key: str, keys: Mapping[str, str]) -> str:
+    what = CONSOLE.get(wild.aliases(text)[2])
+    if what is None or key != "file" or key in keys:
+        return ""
+    return f": Kafka Connect would take {what}; a worker here needs a file"
+
+
+def _no_text(written: Written, key: str, value: Any) -> Finding:
+    return written.finding(key, f"{key}: must be text, as all of Kafka Connect's values: “{json.dumps(value)}”")
+
+
+def _java(path: Path, written: Written, keys: dict[str, Any],
+          findings: list[Finding]) -> tuple[Connector | None, list[Finding]]:
+    """Numbers, true and false become text, as in Kafka Connect; the rest of the keys its worker judges."""
     if not written.name:
-        yield written.finding("name", "“name” is missing")
-    elif not isinstance(written.name, str) or not NAME.fullmatch(written.name):
-        yield written.finding("name", f"“{written.name}” is no connector name: letters, digits, “.”, “_”, “-”, 100 at "
-                              "most")
+        findings.append(written.finding("name", "“name” is missing"))
+    for key, value in keys.items():
+        if isinstance(value, bool | int | float):
+            keys[key] = json.dumps(value)
+        elif not isinstance(value, str):
+            findings.append(_no_text(written, key, value))
+    note = written.finding("connector.class", f"connector.class: {keys['connector.class']} is a Java class, which runs "
+                           "in a Kafka Connect cluster (`headrace connectors apply` sends it there); "
+                           f"{wild.near(keys['connector.class'])}", "info")
+    if findings:
+        return None, sorted([*findings, note])
+    return Connector(str(keys["name"]), keys, path, str(written.state), lines=written.lines), [note]
+
+
+def _outside(written: Written) -> Iterator[Finding]:
+    """What is wrong around the keys."""
+    inner = written.keys.get("name", written.name)
     if inner != written.name:
         yield written.finding("name", f"the name in `config` is “{inner}”, outside it “{written.name}”")
     if written.state not in STATES:
         yield written.finding("initial_state", f"initial_state: “{written.state}” is not one of {', '.join(STATES)}")
-    for key, value in written.keys.items():
-        if not isinstance(value, str):
-            yield written.finding(key, f"{key}: must be text, as all of Kafka Connect's values: “{json.dumps(value)}”")
-
-
-def _source(kind: str, project: Path) -> Any:
-    """The class that runs connectors of a kind. Raises UserError."""
-    if kind.count(".") > 1 and kind.rpartition(".")[2][:1].isupper():
-        raise UserError(f"{kind} is a Java class, which runs in a Kafka Connect cluster",
-                        hint="the classes that run here: " + ", ".join(["file"]))
-    source = getattr(catalog.connector(kind, project), "SOURCE", None)
-    if source is None:
-        raise UserError(f"“{kind}” belongs to flows, and is run by `headrace run`")
-    return source
-
-
-def _validated(written: Written, kind: str, model: Any) -> tuple[Any, list[Finding]]:
-    keys = {field.alias or name for name, field in model.model_fields.items()}
-    given = {k: v for k, v in written.keys.items() if k != "name"} | {"connector.class": kind}
-    findings = [written.finding(k, f"there is no key “{k}”{nearest(k, keys)}") for k in given if k not in keys]
-    try:
-        return model.model_validate({k: v for k, v in given.items() if k in keys and isinstance(v, str)}), findings
-    except ValidationError as error:
-        no_text = {key for key, value in given.items() if not isinstance(value, str)}  # told already
-        return None, findings + [_problem(written, dict(one)) for one in error.errors()
-                                 if not (one["loc"] and one["loc"][0] in no_text)]
-
-
-def _shape(written: Written, config: Any, project: Path) -> list[Finding]:
-    """What of the keys does not fit the schema they name."""
-    from headrace.codec import load as load_schema
-    from headrace.connect.shape import check_fields
-    from headrace.plan import schema_file
-
-    findings = []
-    try:
-        schema = load_schema(schema_file(project, config.schema_name))
-    except UserError as error:
-        return [written.finding("schema", f"schema: {error}")]
-    for key, fields in (("key", (config.key, None)), ("timestamp.column", (None, config.timestamp_column))):
-        try:
-            check_fields(schema, *fields)
-        except UserError as error:
-            findings.append(written.finding(key, f"{key}: {error}"))
-    return findings
-
-
-def _problem(written: Written, error: dict[str, Any]) -> Finding:
-    if not error["loc"]:  # of keys together: it names the key itself
-        text = str(error["msg"]).removeprefix("Value error, ")
-        return written.finding(text.partition(":")[0], text)
-    key = str(error["loc"][0])
-    if error["type"] == "missing":
-        return written.finding(key, f"“{key}” is missing")
-    words = {"given": error["input"], **error.get("ctx", {})}
-    told = PROBLEMS.get(error["type"])
-    return written.finding(key, f"{key}: {told.format_map(words) if told else error['msg']}")
 
 
 def read(path: Path) -> Written:

@@ -37,7 +37,7 @@ class Shape:
         values, kept, rejects = self.encoder.encode_checked(rows)
         index = np.arange(rows.num_rows) if kept is None else kept
         bad += [Bad(int(at[i]), piece.raw(i), (reason,)) for i, reason in rejects]
-        times = _milliseconds(rows.column(self.timestamp)) if self.timestamp else np.zeros(rows.num_rows, np.int64)
+        times = milliseconds(rows.column(self.timestamp)) if self.timestamp else np.zeros(rows.num_rows, np.int64)
         early = f"{self.timestamp}: before 1970, which the time of a Kafka record cannot be"
         faults = dict.fromkeys(np.flatnonzero(times < 0).tolist(), early)
         most = self.bytes_max - RECORD_OVERHEAD_BYTES
@@ -56,11 +56,11 @@ class Shape:
         return sent, at[index], sorted(bad, key=lambda one: one.at)
 
 
-def _milliseconds(column: pa.Array) -> Index:
-    """Milliseconds since 1970 of a column of times; null is 0."""
+def milliseconds(column: pa.Array, nothing: int = 0) -> Index:
+    """Milliseconds since 1970 of a column of times; null is `nothing`."""
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
         column = pc.cast(column, pa.timestamp("ms"), safe=False)
-    times: Index = pc.fill_null(pc.cast(column, pa.int64()), 0).to_numpy(zero_copy_only=False)
+    times: Index = pc.fill_null(pc.cast(column, pa.int64()), nothing).to_numpy(zero_copy_only=False)
     return times
 
 
@@ -78,9 +78,13 @@ def check_fields(schema: AvroSchema, key: str | None, timestamp: str | None) -> 
         if name is not None and name not in names:
             raise UserError(f"{schema} has no field “{name}” to take the {what} from{nearest(name, names)}")
     if timestamp is not None:
-        of = schema.arrow.field(timestamp).type
-        if not (pa.types.is_timestamp(of) or pa.types.is_date(of) or pa.types.is_int64(of)):
-            raise UserError(f"{timestamp} is {of}, which is no time",
-                            hint="take a timestamp, a date, or a long of milliseconds since 1970")
+        check_time(timestamp, schema.arrow.field(timestamp).type)
     if key is not None and pa.types.is_nested(schema.arrow.field(key).type):
         raise UserError(f"{key} is {schema.arrow.field(key).type}, which is no key", hint="take text or a number")
+
+
+def check_time(name: str, of: pa.DataType) -> None:
+    """Raises UserError when a column is no time."""
+    if not (pa.types.is_timestamp(of) or pa.types.is_date(of) or pa.types.is_int64(of)):
+        raise UserError(f"{name} is {of}, which is no time",
+                        hint="take a timestamp, a date, or a long of milliseconds since 1970")

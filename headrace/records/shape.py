@@ -20,6 +20,8 @@ PRIMITIVES: Mapping[str, pa.DataType] = {
     "float64": pa.float64(), "boolean": pa.bool_(), "string": pa.string(), "bytes": pa.binary()}
 """Connect's type → Arrow's."""
 DECIMAL_DIGITS = 38
+PRECISION = "connect.decimal.precision"
+"""The parameter by which Confluent's Avro converter tells a decimal's digits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,9 @@ class Shape:
 
 
 def arrow_of(shape: Shape) -> pa.DataType:
-    """The Arrow type of a shape's values. A decimal has 38 digits and the scale its parameters say."""
+    """The Arrow type of a shape's values. A decimal has the scale and the digits its parameters say, else 38 digits."""
     if shape.name == DECIMAL and shape.type == "bytes":
-        return pa.decimal128(DECIMAL_DIGITS, int(dict(shape.parameters).get("scale", "0")))
+        return _decimal(dict(shape.parameters))
     logical = {DATE: pa.date32(), TIME: pa.time32("ms"), TIMESTAMP: pa.timestamp("ms", "UTC")}
     if shape.name in logical and shape.type in ("int32", "int64"):
         return logical[shape.name]
@@ -66,6 +68,37 @@ def arrow_of(shape: Shape) -> pa.DataType:
         assert shape.values is not None
         return pa.map_(arrow_of(shape.keys), _field("value", shape.values))
     return pa.struct([_field(name, each) for name, each in shape.fields])
+
+
+def _decimal(parameters: Mapping[str, str]) -> pa.DataType:
+    """Raises SchemaError for a scale or digits that Arrow has no decimal of."""
+    told = parameters.get("scale", "0"), parameters.get(PRECISION, str(DECIMAL_DIGITS))
+    try:
+        scale, digits = map(int, told)
+        return (pa.decimal128 if digits <= DECIMAL_DIGITS else pa.decimal256)(digits, scale)
+    except (ValueError, OverflowError) as error:  # pyarrow's own errors are ValueErrors
+        raise SchemaError(f"a decimal of scale {told[0]} and {told[1]} digits: Arrow holds 76 digits") from error
+
+
+def constant(shape: Shape, value: Any) -> pa.Array:
+    """One value, as a column of the shape's type. Raises SchemaError where it is none of it."""
+    try:
+        return pa.array([value], arrow_of(shape))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        raise SchemaError(f"{value!r} is no {shape.type}: {error}") from error
+
+
+def zeros(kind: pa.DataType, n: int) -> pa.Array:
+    """n values that are not null: 0, false, "", an empty list, and structs of such."""
+    if pa.types.is_struct(kind):
+        if not kind.num_fields:
+            return pa.array([{}] * n, kind)
+        return pa.StructArray.from_arrays([zeros(each.type, n) for each in kind], fields=list(kind))
+    if pa.types.is_nested(kind):
+        return pa.array([[]] * n, kind)
+    if pa.types.is_fixed_size_binary(kind) or kind in (pa.string(), pa.binary()):
+        return pa.array([b"" if kind != pa.string() else ""] * n, kind)
+    return pa.array([0] * n, pa.int64() if pa.types.is_timestamp(kind) else pa.int32()).cast(kind)
 
 
 def _field(name: str, shape: Shape) -> pa.Field:
@@ -86,9 +119,9 @@ def _struct(kind: pa.DataType) -> Shape:
 
 
 def _primitives() -> Iterator[tuple[Any, Any]]:
-    wider: dict[str, str] = {"uint8": "int16", "uint16": "int32", "uint32": "int64", "halffloat": "float32", "double": "float64",
-             "float": "float32", "bool": "boolean", "large_string": "string", "large_binary": "bytes",
-             "binary": "bytes"}
+    wider: dict[str, str] = {
+        "uint8": "int16", "uint16": "int32", "uint32": "int64", "halffloat": "float32", "float": "float32",
+        "double": "float64", "bool": "boolean", "large_string": "string", "large_binary": "bytes", "binary": "bytes"}
     for name in (*PRIMITIVES, *wider):
         yield (lambda kind, name=name: str(kind) == name), (lambda kind, name=name: Shape(wider.get(name) or name))
 
@@ -106,7 +139,12 @@ _KINDS: tuple[tuple[Any, Any], ...] = (
                                                                    optional=kind.value_field.nullable))),
     (pa.types.is_large_list, lambda kind: Shape("array", values=shape_of(kind.value_type,
                                                                          optional=kind.value_field.nullable))),
+    (pa.types.is_fixed_size_list, lambda kind: Shape("array", values=shape_of(kind.value_type,
+                                                                              optional=kind.value_field.nullable))),
     (pa.types.is_dictionary, lambda kind: shape_of(kind.value_type)),
     (pa.types.is_fixed_size_binary, lambda kind: Shape("bytes")),
+    (pa.types.is_string_view, lambda kind: Shape("string")),
+    (pa.types.is_binary_view, lambda kind: Shape("bytes")),
+    (pa.types.is_null, lambda kind: Shape("string", optional=True)),
     (pa.types.is_struct, _struct),
 )

@@ -3,8 +3,9 @@
     jars.py       what to download, held to pinned checksums, kept in the user's cache folder
     java.py       the JRE
     kafka.py      one KRaft node            registry.py   Apicurio on a file store
+    connect.py    the real Kafka Connect, where it is wanted
     supervise.py  one process: start it detached, find it again, stop it
-    lifecycle.py  both together: up, down, status
+    lifecycle.py  all together: up, down, status
     tools.py      Kafka's own command-line tools, from the same jars
     containers.py the same two for those who have Docker; agrees with docker-compose.yml
 """

@@ -50,7 +50,7 @@ def _properties(data: Path, ports: Ports) -> dict[str, str]:
     }
 
 
-def _escaped(value: str) -> str:
+def escaped(value: str) -> str:
     """As java.util.Properties reads it: a backslash starts an escape; anything not ASCII is written as one."""
     return value.replace("\\", "\\\\").encode("ascii", "backslashreplace").decode().replace("\\x", "\\u00")
 
@@ -58,7 +58,7 @@ def _escaped(value: str) -> str:
 def _launch(bundle: Path, data: Path, ports: Ports) -> Launch:
     data.mkdir(parents=True, exist_ok=True)
     config = data / "server.properties"
-    config.write_text("".join(f"{key}={_escaped(value)}\n" for key, value in _properties(data, ports).items()))
+    config.write_text("".join(f"{key}={escaped(value)}\n" for key, value in _properties(data, ports).items()))
     if not (data / "log" / "meta.properties").is_file():
         _format(bundle, data, config)
     return Launch(command((*HEAP, *LOGGING), bundle, "kafka.Kafka", str(config)), {}, data)

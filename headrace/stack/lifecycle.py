@@ -1,8 +1,8 @@
-"""Both parts together: up, down, status. Every command finds them again by what stands in the project's `.headrace/`.
+"""All parts together: up, down, status. Every command finds them again by what stands in the project's `.headrace/`.
 
     .headrace/stack.json          where they are, for headrace.settings; there only while they should be running
     .headrace/stack/kafka/        the data, kept across down and up; likewise registry/
-    .headrace/stack/kafka.pid     likewise registry.pid
+    .headrace/stack/kafka.pid     likewise registry.pid, and connect.pid where Kafka Connect was asked for
     .headrace/stack/kafka.log     of this run; kafka.log.1 of the one before
     .headrace/stack/ports.json    of the last run, so that addresses stay the same
 """
@@ -13,14 +13,15 @@ import fcntl
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.errors import StackError
 from headrace.stack import supervise
-from headrace.stack.jars import Progress, fetch
+from headrace.stack.connect import CONNECT
+from headrace.stack.jars import Progress, fetch, pinned
 from headrace.stack.kafka import KAFKA
 from headrace.stack.part import Part, Ports
 from headrace.stack.ports import choose, listens
@@ -28,7 +29,7 @@ from headrace.stack.registry import REGISTRY
 
 PARTS = (REGISTRY, KAFKA)
 """In the order they start: the registry boots while Kafka's storage is formatted."""
-ANY_PORTS = {"kafka": 0, "controller": 0, "registry": 0}
+ANY_PORTS = {"kafka": 0, "controller": 0, "registry": 0, "connect": 0}
 READY_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 20.0
 POLL_S = 0.1
@@ -87,37 +88,49 @@ class Where:
         return self.folder / part.name
 
 
+def parts(where: Where) -> tuple[Part, ...]:
+    """Those that are, or were, to run in this project."""
+    return (*PARTS, CONNECT) if where.pidfile(CONNECT).is_file() else PARTS
+
+
 def _no_word(text: str) -> None:
     pass
 
 
 def up(project: Path, *, ports: Ports | None = None, progress: Progress | None = None, say: Say = _no_word,
-       timeout_s: float = READY_TIMEOUT_S) -> dict[str, str]:
-    """Start what is not running, wait until it answers; addresses: {"bootstrap": …, "registry": …}.
+       timeout_s: float = READY_TIMEOUT_S, connect: Part | None = None) -> dict[str, str]:
+    """Start what is not running, wait until it answers; addresses: {"bootstrap": …, "registry": …, "connect": …}.
 
-    The ports are those of last time, else `ports` (by default 9092, 9093, 8081), else any that is free. When it fails
-    or is interrupted, what it started is stopped again. Raises StackError with the end of the log, MissingExtra.
+    `connect` is Kafka Connect's worker; left out, it is started only where it was up and has died. The ports are those
+    of last time, else `ports` (by default 9092, 9093, 8081, 18083), else any that is free. When it fails or is
+    interrupted, what it started is stopped again. Raises StackError with the end of the log, MissingExtra.
     """
     where = Where(project.resolve())
     with _alone(where):
-        bundles = fetch(progress=progress)
-        boot = _Boot(where, bundles, ports or {}, say)
+        extra = [connect or CONNECT] if connect or where.pidfile(CONNECT).is_file() else []
+        known = pinned()
+        bundles = fetch({part.name: known[part.name] for part in (*PARTS, *extra)}, progress=progress)
+        boot = Boot(where, bundles, ports or {}, say)
+        deadline = time.monotonic() + timeout_s
         try:
-            for part in PARTS:
-                if not supervise.find(where.pidfile(part)):
-                    boot.start(part)
-            boot.wait(time.monotonic() + timeout_s)
+            for group in (PARTS, extra):  # Kafka Connect ends where no broker answers
+                for part in group:
+                    if not supervise.find(where.pidfile(part)):
+                        boot.start(part)
+                boot.wait(group, deadline)
         except BaseException:
             for part in boot.started:
                 supervise.stop(where.pidfile(part), STOP_TIMEOUT_S)
             raise
-        pids = {part.name: running.pid for part in PARTS if (running := supervise.find(where.pidfile(part)))}
-        addresses = {"bootstrap": KAFKA.address(boot.ports), "registry": REGISTRY.address(boot.ports)}
-        supervise.write_whole(where.note, {**addresses, "pids": pids, "ports": boot.ports})
+        pids = {part.name: running.pid for part in (*PARTS, *extra) if (running := supervise.find(where.pidfile(part)))}
+        addresses = {"bootstrap": KAFKA.address(boot.ports), "registry": REGISTRY.address(boot.ports),
+                     **{part.name: part.address(boot.ports) for part in extra}}
+        used = {name: boot.ports[name] for part in (*PARTS, *extra) for name in part.ports}
+        supervise.write_whole(where.note, {**addresses, "pids": pids, "ports": used})
     return addresses
 
 
-class _Boot:
+class Boot:
     """One `up` under way: which parts it started, on which ports."""
 
     def __init__(self, where: Where, bundles: dict[str, Path], wanted: Ports, say: Say) -> None:
@@ -136,8 +149,9 @@ class _Boot:
         launch = part.launch(self.bundles[part.name], self.where.data(part), self.ports)
         supervise.start(launch, self.where.pidfile(part), self.where.log(part))
 
-    def wait(self, deadline: float) -> None:
-        waiting = list(PARTS)
+    def wait(self, parts: Sequence[Part], deadline: float) -> None:
+        """Until each answers. Raises StackError with the end of its log: it ended, or the time did."""
+        waiting = list(parts)
         while waiting:
             for part in tuple(waiting):
                 if not supervise.find(self.where.pidfile(part)):
@@ -161,13 +175,13 @@ class _Boot:
 
 
 def down(project: Path, *, purge: bool = False, say: Say = _no_word, timeout_s: float = STOP_TIMEOUT_S) -> list[str]:
-    """Stop both, kindly for `timeout_s`; the names of those that ran. `purge` also forgets topics and schemas."""
+    """Stop all, kindly for `timeout_s`; the names of those that ran. `purge` also forgets topics and schemas."""
     where = Where(project.resolve())
     if not where.folder.is_dir():
         return []
     with _alone(where):
         where.note.unlink(missing_ok=True)
-        stopped = [part.name for part in PARTS if supervise.stop(where.pidfile(part), timeout_s, say)]
+        stopped = [part.name for part in (CONNECT, *PARTS) if supervise.stop(where.pidfile(part), timeout_s, say)]
         if purge:
             shutil.rmtree(where.folder)
     return stopped
@@ -178,7 +192,7 @@ def status(project: Path) -> list[PartStatus]:
     where = Where(project.resolve())
     ports = _last_ports(where)
     found: list[PartStatus] = []
-    for part in PARTS:
+    for part in parts(where):
         running = supervise.find(where.pidfile(part))
         if running:
             state = "running" if listens(ports[part.name]) and part.ready(ports) else "silent"

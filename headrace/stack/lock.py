@@ -17,6 +17,11 @@ KAFKA, REGISTRY = "4.3.1", "3.3.3"
 KAFKA_TREE = (f"org.apache.kafka:kafka_2.13:{KAFKA}", "org.slf4j:slf4j-simple:1.7.36")
 KAFKA_ALONE = (f"org.apache.kafka:kafka-tools:{KAFKA}",)
 """Without what it depends on: that is Kafka Connect with Jetty and Jersey, 46 jars none of our tools load."""
+CONNECT_TREE = tuple(f"org.apache.kafka:{artifact}:{KAFKA}" for artifact in (
+    "connect-runtime", "connect-file", "connect-json", "connect-transforms", "connect-mirror",
+    "connect-basic-auth-extension"))
+CONNECT_ALONE = ("org.apache.logging.log4j:log4j-slf4j-impl:2.25.4",)
+"""Kafka's own choice of logging; the levels that its REST API sets are those of log4j, which kafka's bundle has."""
 REGISTRY_ALONE = (f"io.apicurio:apicurio-registry-app:{REGISTRY}:all:tar.gz",)
 
 
@@ -29,19 +34,31 @@ def _alone(maven: Any, coordinate: str) -> Path:
     return Path(maven.project(group, artifact).at_version(version).artifact(*(rest or ("", "jar"))).resolve())
 
 
+def _tree(maven: Any, coordinates: tuple[str, ...], alone: tuple[str, ...]) -> dict[str, Path]:
+    """Jars by coordinate: of a tree with all it depends on, and of what stands alone."""
+    import jgo
+
+    found = (f"{a.groupId}:{a.artifactId}:{a.version}" for a in jgo.resolve("+".join(coordinates))
+             if a.packaging == "jar")
+    return {c: _alone(maven, c) for c in (*found, *alone)}
+
+
+def _gathered(folder: Path, jars: dict[str, Path]) -> Path:
+    folder.mkdir(parents=True)
+    for path in jars.values():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
 def resolve(work: Path) -> dict[str, Any]:
     """What checksums.json should say, resolved and downloaded afresh under `work`."""
-    import jgo
     from jgo.maven import MavenContext
 
     maven = MavenContext(repo_cache=work / "repository", local_repos=[])
-    tree = {c: _alone(maven, c) for c in (f"{a.groupId}:{a.artifactId}:{a.version}"
-                                          for a in jgo.resolve("+".join(KAFKA_TREE)) if a.packaging == "jar")}
-    kafka = tree | {c: _alone(maven, c) for c in KAFKA_ALONE}
-    folder = work / "kafka"
-    folder.mkdir(parents=True)
-    for path in kafka.values():
-        (folder / path.name).write_bytes(path.read_bytes())
+    kafka = _tree(maven, KAFKA_TREE, KAFKA_ALONE)
+    shared = {c.rpartition(":")[0] for c in kafka}  # whichever version: one of each on the class path
+    connect = {c: path for c, path in _tree(maven, CONNECT_TREE, CONNECT_ALONE).items()
+               if c.rpartition(":")[0] not in shared}
     registry = {c: _alone(maven, c) for c in REGISTRY_ALONE}
     unpacked = work / "registry"
     for path in registry.values():
@@ -49,8 +66,9 @@ def resolve(work: Path) -> dict[str, Any]:
             archive.extractall(unpacked, filter="data")
     return {name: {"version": version, "tree_sha256": digest(at),
                    "files": {c: _sums(p) for c, p in sorted(files.items())}}
-            for name, version, at, files in (("kafka", KAFKA, folder, kafka),
-                                             ("registry", REGISTRY, unpacked, registry))}
+            for name, version, at, files in (("kafka", KAFKA, _gathered(work / "kafka", kafka), kafka),
+                                             ("registry", REGISTRY, unpacked, registry),
+                                             ("connect", KAFKA, _gathered(work / "connect", connect), connect))}
 
 
 if __name__ == "__main__":

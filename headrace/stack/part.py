@@ -1,4 +1,4 @@
-"""What lifecycle.py knows of each of the two: its ports, how to prepare, start and ask it."""
+"""What lifecycle.py knows of each part: its ports, how to prepare, start and ask it."""
 
 from __future__ import annotations
 

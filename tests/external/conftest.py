@@ -26,6 +26,9 @@ import psutil
 import pytest
 
 from headrace.loop.dispatch.airflow import Airflow, AirflowConfig
+from headrace.stack.connect import running
+from tests.conftest import Stack
+from tests.external.postgres import Postgres, postgres
 from tests.ports import free_port
 
 LOCK = Path(__file__).with_name("airflow.lock")
@@ -194,3 +197,18 @@ def _answers(server: Server, parts: list[subprocess.Popen[bytes]]) -> None:
             server.api("PATCH", "dags/headrace_retrain", {"is_paused": False})
             return
         time.sleep(0.5)
+
+
+@pytest.fixture(scope="session")
+def pg() -> Iterator[Postgres]:
+    """A real PostgreSQL. A test that stops it starts it again."""
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka_connect(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a real Kafka Connect 4.3.1 beside the tests' broker; gone with its topics at their end."""
+    folder = tmp_path_factory.mktemp("kafka-connect")
+    with running(stack.bootstrap, folder, properties={"plugin.discovery": "service_load"}) as url:
+        yield url

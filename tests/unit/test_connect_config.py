@@ -50,10 +50,11 @@ tail = true
     ("c.json", {"name": "load", "config": FLAT, "initial_state": "RUNNING"}), ("c.properties", PROPERTIES)])
 def test_the_three_formats_say_the_same(tmp_path: Path, name: str, content: object) -> None:
     made = load(written(tmp_path, content, name), tmp_path)
-    assert (made.name, made.kind, made.state, made.source.__name__) == ("load", "file", "RUNNING", "FileSource")
-    assert made.config.file == "data/x.csv"
-    assert (made.config.topic, made.config.schema_name) == ("flights", "departure")
-    assert (made.config.batch_records, made.config.tail, made.config.tasks_max) == (500, True, 1)
+    assert (made.name, made.full_name, made.state) == ("load", "headrace.connectors.file.FileSource", "RUNNING")
+    assert made.spec is not None
+    own, common = made.spec.config, made.spec.common
+    assert (own.file, own.topic, own.tail) == ("data/x.csv", "flights", True)
+    assert (common.schema_name, common.batch_records, common.tasks_max) == ("departure", 500, 1)
 
 
 def test_every_finding_names_line_and_key(tmp_path: Path) -> None:
@@ -87,12 +88,16 @@ def test_every_finding_names_line_and_key(tmp_path: Path) -> None:
     ({**FLAT, "key": "tailnumb"}, ":9: error: key: flights.Departure has no field “tailnumb” to take the key"),
     ({**FLAT, "timestamp.column": "carrier"}, ":9: error: timestamp.column: carrier is string, which is no time"),
     ({**FLAT, "tail": "true", "file": "x.avro"}, ":8: error: tail: avro files do not grow, they are written whole"),
-    ({**FLAT, "connector.class": "org.apache.kafka.connect.file.FileStreamSourceConnector"},
-     "is a Java class, which runs in a Kafka Connect cluster")])
+    ({**FLAT, "connector.class": "org.apache.kafka.connect.file.FileStreamSourceConector"},
+     ":3: error: connector.class: there is no connector “org.apache.kafka.connect.file.FileStreamSourceConector”; did "
+     "you mean “org.apache.kafka.connect.file.FileStreamSourceConnector”?"),
+    ({**FLAT, "connector.class": "io.confluent.connect.jdbc.JdbcSinkConnector"},
+     ":3: info: connector.class: io.confluent.connect.jdbc.JdbcSinkConnector is a Java class, which runs in a Kafka "
+     "Connect cluster (`headrace connectors apply` sends it there); near it, of ours: the sink `postgres`")])
 def test_what_is_wrong_is_said(tmp_path: Path, content: object, expected: str) -> None:
     found = findings(tmp_path, content, "c.properties" if str(content).startswith("name=") else "c.json")
     assert any(expected in one for one in found), found
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError):  # a Java class too: load() is for what runs here
         load(tmp_path / ("c.properties" if str(content).startswith("name=") else "c.json"), tmp_path)
 
 

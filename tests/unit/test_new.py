@@ -37,13 +37,18 @@ def check(folder: Path, name: str) -> None:
     assert [r.problems for r in results] == [()] * len(results)
     assert results
     declared = config.load(folder / "connectors" / f"{name}.json", folder)
-    source = declared.source(declared.config, project=folder)
-    source.open(codec.load(folder / "schemas" / f"{name}.avsc"), None)
-    piece = source.read(10_000)
-    assert list(piece.bad) == []
-    assert piece.rows.num_rows > 0
+    assert declared.spec is not None
+    source = declared.spec.cls(declared.spec.config, project=folder)
+    source.schema = codec.load(folder / "schemas" / f"{name}.avsc")
+    source.open(lambda partition: None)
+    pulled = source.pull(10_000)
+    assert pulled is not None
+    assert list(pulled.failures) == []
+    [records] = pulled.records
+    rows = records.rows()
+    assert rows.num_rows > 0
     suite = contracts.load(folder / "schemas" / f"{name}.expectations.json")
-    assert contracts.compile_suite(suite, piece.rows.schema).check(piece.rows).row_mask.false_count == 0
+    assert contracts.compile_suite(suite, rows.schema).check(rows).row_mask.false_count == 0
     source.close()
 
 
