@@ -1,4 +1,4 @@
-"""Connectors beside the loops a user would write: Kafka → PostgreSQL, Kafka → Delta.
+"""Connectors beside the real Kafka Connect (CSV → Kafka) and the loops a user would write (→ PostgreSQL, → Delta).
 
     python bench/connect.py [--records N] [--rounds N]
 
@@ -11,22 +11,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from datetime import datetime
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+import job  # noqa: E402
+import load  # noqa: E402
 import run  # noqa: E402
 
-GOALS = {"postgres": 3, "deltalake": 3}
-SHARE = {"postgres": 0.05, "deltalake": 0.3}
+from headrace.peek import bounds, scan  # noqa: E402
+
+GOALS = {"csv": 5, "postgres": 3, "deltalake": 3}
+SHARE = {"csv": 1.0, "postgres": 0.05, "deltalake": 0.3}
 KEY = "time_hour,carrier,flight,origin"
 Once = Callable[[str, str, int], dict[str, Any]]
 """(engine, topic, records) → {records, records_per_s, rss_mb, cpu_s}"""
@@ -101,6 +108,74 @@ def to_delta(topic: str, records: int, rounds: int) -> dict[str, Any]:
         shutil.rmtree(lake, ignore_errors=True)
 
 
+def from_csv(records: int, rounds: int) -> dict[str, Any]:
+    """The same file of flights, line by line as text: by the class FileStreamSource here, and by the real one. Ours
+    writes each line exactly once; the real one at least once, as it does by itself."""
+    from headrace.stack.connect import running
+
+    file = run.WORK / "flights.csv"
+    write_csv(file, records)
+    keys = {"connector.class": "FileStreamSource", "file": str(file), "tasks.max": "1",
+            "value.converter": "org.apache.kafka.connect.storage.StringConverter"}
+    with running(os.environ["HEADRACE_BOOTSTRAP"], run.WORK / "connect") as url:
+        def once(engine: str, tag: str, n: int) -> dict[str, Any]:
+            job.create(tag)
+            config = {**keys, "name": tag, "topic": tag}
+            found = real(url, config, n) if engine == "loop" else ours(config)
+            assert committed(tag) == n, f"{engine}: {committed(tag)} of {n} lines"
+            return found
+
+        return compared("csv", once, records, rounds)
+
+
+def write_csv(file: Path, records: int) -> None:
+    """Flights over and over, without a header: every line is a record."""
+    lines = [",".join("" if cell is None else str(cell) for cell in row.values()) + "\n" for row in load.flights()]
+    with file.open("w") as out:
+        out.writelines(islice(cycle(lines), records))
+
+
+def ours(config: dict[str, str]) -> dict[str, Any]:
+    """`headrace connect` until the file's end."""
+    home = run.WORK / "projects" / config["name"]
+    home.mkdir(parents=True)
+    (home / "source.json").write_text(json.dumps(config))
+    command = [sys.executable, "-m", "headrace", "connect", "source.json", "--drain", "--json"]
+    lines, peak, cpu = run.measured(command, home)
+    told = next(line for line in lines if line.get("connector") == config["name"])
+    return {"records": told["records"], "records_per_s": round(told["records"] / told["seconds"]),
+            "rss_mb": round(peak), "cpu_s": round(cpu, 1)}
+
+
+def real(url: str, config: dict[str, str], records: int) -> dict[str, Any]:
+    """Kafka Connect, from the answer to the request that makes the connector to the last record in the topic."""
+    import httpx2 as httpx
+
+    name = config["name"]
+    httpx.post(f"{url}/connectors", json={"name": name, "config": config}, timeout=60).raise_for_status()
+    begun, end = time.perf_counter(), time.monotonic() + 600
+    while (there := written(name)) < records:
+        assert time.monotonic() < end, f"Kafka Connect has written {there} of {records} lines in ten minutes"
+        time.sleep(0.05)
+    seconds = time.perf_counter() - begun
+    httpx.delete(f"{url}/connectors/{name}", timeout=60).raise_for_status()
+    return {"records": records, "records_per_s": round(records / seconds), "rss_mb": 0, "cpu_s": 0.0}
+
+
+def written(topic: str) -> int:
+    """Offsets in a topic: its records, where no transaction has left a marker."""
+    from headrace.settings import load as settings
+
+    return sum(high - low for low, high in bounds(settings(run.WORK), topic).values())
+
+
+def committed(topic: str) -> int:
+    """Records in a topic, without the markers of transactions."""
+    from headrace.settings import load as settings
+
+    return sum(map(len, scan(settings(run.WORK), topic)))
+
+
 def compared(what: str, once: Once, records: int, rounds: int) -> dict[str, Any]:
     """Both engines in turns, and how many times faster ours is."""
     found: dict[str, list[dict[str, Any]]] = {"headrace": [], "loop": []}
@@ -108,7 +183,7 @@ def compared(what: str, once: Once, records: int, rounds: int) -> dict[str, Any]
         for engine, runs in found.items():
             n = int(records * SHARE[what]) if engine == "loop" else records
             runs.append(once(engine, f"{what}_{engine}_{uuid.uuid4().hex[:6]}", n))
-            print(f"round {at + 1}: Kafka → {what}, {engine}: {runs[-1]}", file=sys.stderr)
+            print(f"round {at + 1}: {what}, {engine}: {runs[-1]}", file=sys.stderr)
     rates = {engine: statistics.median(one["records_per_s"] for one in runs) for engine, runs in found.items()}
     return {**{engine: {**runs[0], "records_per_s": round(rates[engine])} for engine, runs in found.items()},
             "ratio": round(rates["headrace"] / rates["loop"], 2), "goal": GOALS[what]}
@@ -116,11 +191,24 @@ def compared(what: str, once: Once, records: int, rounds: int) -> dict[str, Any]
 
 def measure(records: int, rounds: int) -> dict[str, Any]:
     """Within `run.broker()`."""
-    import load
-
     topic = f"bench-connect-{uuid.uuid4().hex[:6]}"
     load.backlog(topic, records)
-    return {"postgres": to_postgres(topic, records, rounds), "deltalake": to_delta(topic, records, rounds)}
+    return {"csv": from_csv(records, rounds), "postgres": to_postgres(topic, records, rounds),
+            "deltalake": to_delta(topic, records, rounds)}
+
+
+PATHS = {"csv": "CSV lines → Kafka, beside Kafka Connect's file source",
+         "postgres": "Kafka → PostgreSQL, beside a row-by-row upsert loop",
+         "deltalake": "Kafka → Delta, beside a loop of appends of 10,000"}
+
+
+def table(found: dict[str, Any]) -> str:
+    """As Markdown."""
+    rows = ["| connector | headrace, records/s | the other | headrace is | goal |", "|---|--:|--:|--:|--:|"]
+    rows += [f"| {PATHS[what]} | {one['headrace']['records_per_s']:,} | {one['loop']['records_per_s']:,} | "
+             f"{one['ratio']} × | {one['goal']} × {'reached' if one['ratio'] >= one['goal'] else 'MISSED'} |"
+             for what, one in found.items()]
+    return "\n".join(rows)
 
 
 FLIGHTS = 336_776
@@ -141,10 +229,7 @@ def main() -> None:
     run.WORK.mkdir(parents=True, exist_ok=True)
     with run.broker():
         found = measure(given.records, given.rounds)
-    for what, one in found.items():
-        told = "reached" if one["ratio"] >= one["goal"] else "MISSED"
-        print(f"Kafka → {what}: {one['headrace']['records_per_s']:,} records/s, the loop "
-              f"{one['loop']['records_per_s']:,}: {one['ratio']} × (goal {one['goal']} ×) {told}")
+    print(table(found))
 
 
 if __name__ == "__main__":

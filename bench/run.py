@@ -149,6 +149,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(SHARE))
     parser.add_argument("--no-latency", action="store_true")
+    parser.add_argument("--no-connectors", action="store_true")
     given = parser.parse_args()
     engines = given.only.split(",")
     WORK.mkdir(parents=True, exist_ok=True)
@@ -176,6 +177,11 @@ def main() -> None:
             import latency
 
             result["latency"] = latency.measure([e for e in engines if e in ("headrace", "hand_written")])
+        if not given.no_connectors:
+            import connect
+
+            result["connectors"] = connect.measure(given.records, given.rounds)
+            print(connect.table(result["connectors"]), end="\n\n")
     if "headrace" in engines:
         ours = result["standard_job"]["headrace"]["records_per_s"]
         result["ratios"] = {e: round(ours / result["standard_job"][e]["records_per_s"], 2)

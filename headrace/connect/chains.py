@@ -156,7 +156,9 @@ def of_worker(keys: list[Key], config: dict[str, str | None], version: str, *, j
             check = partial(check_converter, "HeaderConverter" if header else "Converter")
             key = replace(key, default=default, check=check)
         elif key.name.endswith(".converter.plugin.version"):
-            key = replace(key, default=version)
+            named = config.get(key.name.removesuffix(".plugin.version"))
+            known = named is None or converter_class(named) is not None
+            key = replace(key, default=version if known else None, recommended=(version,) if known else ())
         made.append(key)
     return made
 

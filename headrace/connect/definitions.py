@@ -164,8 +164,10 @@ def topic_list(name: str, value: Any) -> str | None:
 
 
 def pattern(name: str, value: Any) -> str | None:
+    if value is None:
+        return invalid(name, value, "Invalid regex: there is none")
     try:
-        re.compile(value or "")
+        re.compile(value)
     except (re.error, OverflowError, RecursionError) as error:
         return invalid(name, value, f"Invalid regex: {error}")
     return None

@@ -119,9 +119,9 @@ def validated(config: Mapping[str, str | None], project: Path, group: str) -> Ve
         definitions.check_topics(config, values)
         _check_group(config, values, group)
     spec, problems = spec_of(given, project)
-    wrong = {name for name, value in values.items() if value.errors}
+    wrong = {name for name, value in values.items() if value.errors} | (set(config) - set(given))
     for one in problems:
-        if one.key not in wrong and not any(name.startswith(f"{one.key}.") for name in wrong):
+        if not _said(one.key, wrong):
             values.setdefault(one.key, Value(one.key, given.get(one.key), [])).errors.append(one.message)
     for key, value in config.items():
         if value is None:
@@ -130,6 +130,12 @@ def validated(config: Mapping[str, str | None], project: Path, group: str) -> Ve
     ordered = sorted(values.values(), key=lambda value: value.name in keys)  # stable: those of no definition first
     right = spec is not None and not any(value.errors for value in ordered)
     return Verdict(named, keys, ordered, spec if right else None)
+
+
+def _said(key: str, wrong: set[str]) -> bool:
+    """Whether what is wrong with a key is told already: of it, of a part of it, or of the class it belongs to."""
+    alias = ".".join(key.split(".")[:2])
+    return key in wrong or f"{alias}.type" in wrong or any(name.startswith(f"{key}.") for name in wrong)
 
 
 def _checked(made: Class, config: Mapping[str, str | None]) -> tuple[dict[str, Key], dict[str, Value]]:

@@ -21,6 +21,8 @@ from headrace.topics import silent, unreachable
 log = logging.getLogger("headrace.connect")
 ANSWER_S = 30.0
 SLICE_S = 0.1
+SESSION_MS = 6_000
+"""After a kill so long passes before the partitions are given to another: the shortest that brokers allow."""
 TELL_S = 10.0
 LOOK_S = 10.0
 """So often topics.regex is held against the topics there are."""
@@ -40,7 +42,8 @@ class Group:
             client_id=f"connector-consumer-{spec.name}-{number}", isolation_level="read_committed",
             partition_assignment_strategy="range", fetch_min_bytes=1, fetch_wait_max_ms=20,
             fetch_message_max_bytes=8 << 20, fetch_queue_backoff_ms=5, queued_min_messages=20_000,
-            queued_max_messages_kbytes=32 << 10, topic_metadata_refresh_interval_ms=10_000, statistics_interval_ms=0)
+            queued_max_messages_kbytes=32 << 10, topic_metadata_refresh_interval_ms=10_000, statistics_interval_ms=0,
+            session_timeout_ms=SESSION_MS, heartbeat_interval_ms=SESSION_MS // 6)
         ours = {"group.id": spec.group, "enable.auto.commit": False, "enable.auto.offset.store": False,
                 "enable.partition.eof": True, "auto.offset.reset": "error", "error_cb": self._trouble,
                 "on_commit": self._committed}
@@ -242,7 +245,7 @@ class Group:
         if message is None:
             return
         if message.error() is not None:
-            self._event(message, message.error())  # type: ignore[arg-type]
+            self._event(message, message.error())
         elif (message.topic(), message.partition()) in self.mine:
             self._spare.append(message)  # it was on its way when the partitions were paused
 

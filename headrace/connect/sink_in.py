@@ -115,7 +115,8 @@ class Inbound:
             here = places if index is None else places[index]
             chosen = headers if headers is None or index is None else [headers[i] for i in index.tolist()]
             out.append(Records(topic=topic, value=value, key=key, index=here, timestamps_ms=times[here],
-                               headers=chosen, partitions=frames.partitions[here], offsets=frames.offsets[here]))
+                               headers=chosen, partitions=frames.partitions[here].astype(np.int64),
+                               offsets=frames.offsets[here]))
         return list(failed.values())
 
     def _headers(self, topic: str, raw: Sequence[Headers | None]) -> tuple[list[list[Header]] | None, dict[int, str]]:

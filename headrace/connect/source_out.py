@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 
 from headrace.batch import Headers, Index, Outgoing
 from headrace.codec import AvroSchema, Encoder
-from headrace.connect.shape import NO_HEADERS, RECORD_OVERHEAD_BYTES, check_time, milliseconds
+from headrace.connect.shape import NO_HEADERS, check_time, milliseconds
 from headrace.connect.spec import Spec, converter_keys
+from headrace.connectors.kafka import RECORD_OVERHEAD_BYTES
 from headrace.errors import SchemaError, UserError
 from headrace.marked import nearest
 from headrace.records import Column, Failure, Records

@@ -155,7 +155,7 @@ def creation_of(keys: Mapping[str, str], names: Sequence[str]) -> tuple[Creation
     names = [*(n for n in names if n != "default"), "default"]
     told = {key for key in keys if key.startswith(CREATION) and key != f"{CREATION}groups"}
     default = Group("default", (".*",))
-    groups = {}
+    groups: dict[str, Group] = {}
     for name in reversed(names):  # the default first: others have its partitions and copies where they say none
         prefix = f"{CREATION}{name}."
         own = {key.removeprefix(prefix): keys[key] for key in told if key.startswith(prefix)}

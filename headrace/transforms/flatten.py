@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from pydantic import Field
 
 from headrace.records import Column, Records, Shape
 from headrace.transforms.base import MEDIUM, Bad, Refused, Sided, Text, TransformConfig, split
-from headrace.transforms.fields import added, basics, canonical, class_of, fields_of, required, struct_of
+from headrace.transforms.fields import added, basics, canonical, class_of, fields_of, java_order, required, struct_of
 
 
 class FlattenConfig(TransformConfig):
@@ -41,7 +41,11 @@ class Flatten(Sided[FlattenConfig]):
     def work(self, records: Records, column: Column, bad: Bad) -> Records:
         made: dict[str, Column] = {}
         if column.shape is None:
-            self._schemaless(required(column, self.purpose), "", made, bad)
+            fields = required(column, self.purpose)
+            leaves = list(self._leaves(fields, "", list))
+            if len({name for name, _ in leaves}) < len(leaves):  # of two that have one name, Java's last one counts
+                leaves = list(self._leaves(fields, "", java_order))
+            made = {name: self._held(name, each, bad) for name, each in leaves}
             return self.put(records, struct_of(made, len(column), None))
         required(column, self.purpose)
         self._struct(column, "", made, bad, column.shape.optional, column.shape.default)
@@ -50,16 +54,25 @@ class Flatten(Sided[FlattenConfig]):
     def _name(self, prefix: str, name: str) -> str:
         return f"{prefix}{self.config.delimiter}{name}" if prefix else name
 
-    def _schemaless(self, fields: Mapping[str, Column], prefix: str, made: dict[str, Column], bad: Bad) -> None:
-        for name, column in fields.items():
-            at, column = self._name(prefix, name), canonical(column)
-            found = class_of(column)
+    def _leaves(self, fields: Mapping[str, Column], prefix: str, order: Callable[[list[str]], list[str]]
+                ) -> Iterator[tuple[str, Column]]:
+        """The fields of maps within maps, by their joined names."""
+        for name in order(list(fields)):
+            column, at = fields[name], self._name(prefix, name)
             if pa.types.is_struct(column.values.type) and column.values.null_count < len(column):
-                self._schemaless(fields_of(column), at, made, bad)
-                continue
-            if found in ("Date", "BigDecimal"):
-                bad.add(column.values.is_valid(), f"the field “{at}” is a {found}, which has no place without a schema")
-            made[at] = column if column.values.null_count < len(column) else Column.nothing(len(column))
+                yield from self._leaves(fields_of(column), at, order)
+            else:
+                yield at, column
+
+    @staticmethod
+    def _held(at: str, column: Column, bad: Bad) -> Column:
+        column = canonical(column)
+        found = class_of(column)
+        if column.values.null_count == len(column):
+            return Column.nothing(len(column))
+        if found in ("Date", "BigDecimal"):
+            bad.add(column.values.is_valid(), f"the field “{at}” is a {found}, which has no place without a schema")
+        return column
 
     def _struct(self, column: Column, prefix: str, made: dict[str, Column], bad: Bad, optional: bool,
                 default: Any) -> None:

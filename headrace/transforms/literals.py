@@ -207,6 +207,8 @@ def _number(number: Decimal) -> Literal:
             return single, Shape("float32")
         if not math.isinf(double):
             return double, Shape("float64")
+    if abs(exponent) > 38 or len(number.as_tuple().digits) > 38:
+        raise ValueError(f"“{number}” is beyond the numbers that can be held")
     return number, Shape("bytes", name=DECIMAL, version=1, parameters=(("scale", str(-exponent)),))
 
 

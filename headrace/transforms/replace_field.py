@@ -21,6 +21,7 @@ from headrace.transforms.base import (
     TransformConfig,
     distinct,
 )
+from headrace.transforms.casting import DAY_MS, milliseconds
 from headrace.transforms.fields import added, canonical, class_of, java_order, renamed, required, settled
 
 
@@ -96,8 +97,22 @@ class ReplaceField(Sided[ReplaceFieldConfig]):
         values: Any = found.values
         if default is not None and values.null_count:
             values = pc.coalesce(values, pa.scalar(default, values.type))
-        if class_of(canonical(found)) != class_of(canonical(meant)) or values.type != meant.values.type:
+        if class_of(canonical(found)) == class_of(canonical(meant)) == "Date":
+            values = _moved(values, meant.values.type, bad)
+        elif values.type != meant.values.type:
             bad.add(values.is_valid(), f"`renames` puts “{source}” in the place of “{name}”, which has another type")
             values = pa.nulls(len(values), meant.values.type)
         return settled({name: Column(values, meant.shape)}, False, bad)[name]
 
+
+
+def _moved(values: pa.Array, kind: pa.DataType, bad: Bad) -> pa.Array:
+    """Dates, times of day or timestamps as another of the three: all are one class in Java."""
+    instants = milliseconds(values)
+    if pa.types.is_timestamp(kind):
+        return instants.cast(kind)
+    days = pc.floor(pc.divide(instants.cast(pa.float64(), safe=False), float(DAY_MS))).cast(pa.int64())
+    rest = pc.subtract(instants, pc.multiply(days, DAY_MS))
+    date = pa.types.is_date32(kind)
+    bad.add(pc.not_equal(rest if date else days, 0), "`renames` puts a time in the place of a date, or of a time of day")
+    return pc.cast(days if date else rest, pa.int32(), safe=False).cast(kind)

@@ -1,4 +1,4 @@
-"""Shapes and plain values in the form in which the oracle (connect_oracle.py) tells and takes them, and generated ones."""
+"""Shapes and plain values as the oracle (connect_oracle.py) tells and takes them; generated ones."""
 
 from __future__ import annotations
 
@@ -100,7 +100,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     **{f"int{bits}": st.integers(-(1 << bits - 1), (1 << bits - 1) - 1) for bits in (8, 16, 32, 64)},
     "float32": st.floats(width=32), "float64": st.floats() | st.floats(-1e8, 1e8).map(lambda x: round(x, 2)),
     "boolean": st.booleans(), "string": TEXT, "bytes": st.binary(max_size=9),
-    DATE: st.dates(dt.date(1600, 1, 1)), TIME: st.times().map(lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000)),
+    DATE: st.dates(dt.date(1600, 1, 1)),
+    TIME: st.times().map(lambda at: at.replace(microsecond=at.microsecond // 1000 * 1000)),
     TIMESTAMP: INSTANTS}
 
 
@@ -141,7 +142,7 @@ def shapes(draw: st.DrawFn, depth: int = 3, names: st.SearchStrategy[str] = NAME
     kind = draw(st.sampled_from(["struct", "struct", "array", "map", "plain"])) if depth else "plain"
     if kind == "plain":
         return draw(primitives(optional))
-    extra = draw(st.fixed_dictionaries({}, optional={
+    extra: dict[str, Any] = draw(st.fixed_dictionaries({}, optional={
         "doc": TEXT, "version": st.integers(1, 99),
         "parameters": st.dictionaries(NAMES, TEXT, max_size=2).map(lambda found: tuple(found.items()))}))
     if kind == "struct":

@@ -18,7 +18,8 @@ Requests. `class` is a Java class name, `config` a flat map of text; instances a
     {"op": "avro", "config", "schema", "value"}    → {"schema": Avro JSON, "bytes": the value in Avro, unframed}
     {"op": "connect", "config", "avro": Avro JSON, "bytes"}   → {"schema", "value"}
         These two are AvroData as Apicurio ships it (a copy of Confluent's, which is not on Maven Central).
- What cannot be done is answered by {"error": E}; E = {"class": Java class, "message": text or null, "cause": E or null}.
+ What cannot be done is answered by {"error": E}; E = {"class": Java class, "message": text or null, "cause": E or
+ null}.
 
 R, a record: {"topic": "t", "partition": 0 or null, "timestamp": ms or null, "key": {"schema", "value"},
  "value": {"schema", "value"}, "headers": [[name, schema, value], …], "kind": "source" (the default) or "sink",
@@ -58,7 +59,7 @@ JARS = ("org.apache.kafka:connect-api:4.3.1", "org.apache.kafka:connect-json:4.3
         "com.fasterxml.jackson.module:jackson-module-blackbird:2.21.2",
         "com.fasterxml.jackson.module:jackson-module-afterburner:2.21.2",
         "io.apicurio:apicurio-registry-utils-converter:2.6.13.Final",
-        "io.apicurio:apicurio-registry-serdes-avro-serde:2.6.13.Final", "org.apache.avro:avro:1.12.0")
+        "io.apicurio:apicurio-registry-serdes-avro-serde:2.6.13.Final", "org.apache.avro:avro:1.11.5")
 """What the oracle needs beyond the jars of headrace's own Kafka."""
 
 
@@ -130,7 +131,7 @@ class _Java:
     """Everything below runs in the oracle's process, with a JVM."""
 
     def __init__(self, home: str, classpath: str) -> None:
-        import jpype
+        import jpype  # type: ignore[import-not-found]  # of the oracle's own environment
 
         jpype.startJVM(f"{home}/lib/server/libjvm.so", "-XX:-UsePerfData", "-Xmx512m", "-Duser.timezone=UTC",
                        "-Dorg.slf4j.simpleLogger.defaultLogLevel=error", "--enable-native-access=ALL-UNNAMED",
@@ -291,7 +292,7 @@ class _Java:
         if name == "[B":
             return {"bytes": base64.b64encode(bytes(value)).decode()}
         if isinstance(value, self.ByteBuffer):
-            held = self.jpype.JArray(self.jpype.JByte)(value.remaining())
+            held = self.jpype.JArray(self.jpype.JByte)(int(value.remaining()))
             value.duplicate().get(held)
             return {"bytes": base64.b64encode(bytes(held)).decode()}
         if isinstance(value, self.BigDecimal):

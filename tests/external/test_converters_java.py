@@ -80,7 +80,7 @@ def test_json_with_a_schema(java: Oracle, found: tuple[Shape, pa.Array], config:
         else:
             assert mine == other
             assert at not in reasons
-    read = [payload for payload in payloads if payload is not None]
+    read: list[bytes | None] = [payload for payload in payloads if payload is not None]
     assert ours("json", config, read)[0] == decoded(java, "json", config, read)
 
 
@@ -105,7 +105,9 @@ def test_json_without_a_schema(java: Oracle, values: list[Any]) -> None:
 
 ODD = [b"", b" ", b"null", b"nul", b"{}", b"[]", b"{\"a\":1} x", b"{\"a\":1,\"a\":2}", b"NaN", b"1e400", b"-0", b"-0.0",
        b"1.0", b"1E2", b"01", b"\xff", b"\"\\u0000\"", b"[1,]", b"123456789012345678901234567890", b"0.1e-400", b"tru",
-       b"{\"a\":{\"b\":[1,{\"c\":null}]}}", b"\"x", b"\"\t\"", b"\xef\xbb\xbf1", b"{'a':1}", b"// c\n1", b"+1", b".5", b'{"a":007,"b":"a 007","c":[00.5,-01]}', b"-0.05", b"1\x00", "\"é\"".encode("utf-16")]
+       b"{\"a\":{\"b\":[1,{\"c\":null}]}}", b"\"x", b"\"\t\"", b"\xef\xbb\xbf1", b"{'a':1}", b"// c\n1", b"+1", b".5",
+       b'{"a":007,"b":"a 007","c":[00.5,-01]}', b"-0.05", b"1\x00",
+       '"é"'.encode("utf-16")]
 
 
 @pytest.mark.parametrize("payload", ODD)
@@ -123,7 +125,8 @@ ENVELOPES = [
     {"schema": {"type": "float"}, "payload": 0.1}, {"schema": {"type": "double"}, "payload": 3},
     {"schema": {"type": "bytes"}, "payload": "eA=="}, {"schema": {"type": "bytes"}, "payload": "%%"},
     {"schema": {"type": "nope"}, "payload": 1}, {"schema": {}, "payload": 1}, {"schema": 5, "payload": 1},
-    {"schema": {"type": "array"}, "payload": []}, {"schema": {"type": "map", "keys": {"type": "string"}}, "payload": {}},
+    {"schema": {"type": "array"}, "payload": []},
+    {"schema": {"type": "map", "keys": {"type": "string"}}, "payload": {}},
     {"schema": {"type": "struct"}, "payload": {}}, {"schema": {"type": "struct", "fields": [{}]}, "payload": {}},
     {"schema": {"type": "struct", "fields": [{"type": "int32", "field": "a"}]}, "payload": {}},
     {"schema": {"type": "struct", "fields": [{"type": "int32", "field": "a", "default": 7}]}, "payload": {}},
@@ -173,7 +176,7 @@ def test_string_of_any_bytes(java: Oracle, payloads: list[bytes | None], encodin
 @given(name=st.sampled_from([*PRIMITIVE, "bytes"]), payloads=st.lists(
     st.none() | st.binary(max_size=9) | st.integers(-128, 127).map(lambda n: struct.pack(">b", n)), min_size=1))
 def test_single_values(java: Oracle, name: str, payloads: list[bytes | None]) -> None:
-    mine, reasons = ours(name, {}, payloads)
+    mine, _ = ours(name, {}, payloads)
     assert mine == decoded(java, name, {}, payloads)
     for at, column in converter_of(name, {}, False, None).decode("t", payloads)[0]:
         assert converter_of(name, {}, False, None).encode("t", column) == ([payloads[each] for each in at], {})
@@ -200,8 +203,9 @@ def test_headers_of_any_value(java: Oracle, found: tuple[Shape, pa.Array]) -> No
     assert [payload for _, payload in mine] == [raw(each) for each in answers]
 
 
-TEXTS = ["5", "300", "-70000", "3000000000", "1.5", "1.0", "1e3", "1e39", "1e400", "abc", "true", "false", "null", "", " ",
-         "[1,2]", "[1,2.5]", "[1,300]", '["a","b"]', "[]", "{}", '{"a":1}', '{"a":1,"b":300}', "[[1],[2]]", "[1", "{1",
+TEXTS = ["5", "300", "-70000", "3000000000", "1.5", "1.0", "1e3", "1e39", "1e400", "abc", "true", "false", "null", "",
+         " ", "[1,2]", "[1,2.5]", "[1,300]", '["a","b"]', "[]", "{}", '{"a":1}', '{"a":1,"b":300}', "[[1],[2]]",
+         "[1", "{1",
          "[1,]", "[,1]", "true}", "2020-01-02", "12:34:56.789Z", "2020-01-02T12:34:56.789Z", "2020-13-45", '"x"', "+5",
          "99999999999999999999", "1234567890123456789012.5", "a,b", "5 apples", "10.0.0.1", "{a:1}", "x:y", "-", "+",
          "\\[1]", "[1,null]", "[null]", "[true,false]", '{"a":null}', "NaN", "0x10", "1_000", "٣"]
@@ -209,7 +213,8 @@ TEXTS = ["5", "300", "-70000", "3000000000", "1.5", "1.0", "1e3", "1e39", "1e400
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_headers_are_guessed_alike(java: Oracle, text: str) -> None:
-    answer = java.ask({"op": "decode", "class": SIMPLE, "header": "h", "bytes": base64.b64encode(text.encode()).decode()})
+    raw_text = base64.b64encode(text.encode()).decode()
+    answer = java.ask({"op": "decode", "class": SIMPLE, "header": "h", "bytes": raw_text})
     (_, value, shape), = header_converter_of("simple", {}).decode("t", [("h", text.encode())])
     mine = [data.told_shape(shape), data.told_value(value, shape)]
     theirs = answer["schema"]

@@ -88,8 +88,8 @@ def value(rng: random.Random, of: Shape) -> Any:
 def _float(rng: random.Random) -> float:
     some: list[float] = [
         0.0, -0.0, 1.0, -1.5, 0.5, 1e7, 9999999.0, 1e-3, 9.99e-4, 1e10, 3e9, -3e9, 1e19, -1e19, 1e300, math.nan,
-        math.inf, -math.inf, 5e-324, 2e-45, 128.7, rng.uniform(-1e6, 1e6), rng.uniform(-1, 1) * 10.0 ** rng.randrange(-40, 40),
-        float(rng.randrange(-300, 300))]
+        math.inf, -math.inf, 5e-324, 2e-45, 128.7, rng.uniform(-1e6, 1e6), float(rng.randrange(-300, 300)),
+        rng.uniform(-1, 1) * 10.0 ** rng.randrange(-40, 40)]
     return rng.choice(some)
 
 
@@ -313,7 +313,7 @@ def _value(each: Any, of: Any, *, width: bool = True) -> Any:
 
 def storable(each: Any, of: Any) -> bool:
     """Whether Arrow can hold what Java has made: no null where the schema requires a value and gives no default, no
-    decimal of another scale, no date that days in 32 bits do not reach. Java finds these out when it converts the
+    decimal of another scale, no date that days in 32 bits do not reach or with hours. Java finds these out when it converts the
     record, or writes nonsense; we refuse the record at once."""
     if isinstance(each, dict) and "date" in each and abs(each["date"]) // 86_400_000 >= 2**31 - 1:
         return False
@@ -324,6 +324,9 @@ def storable(each: Any, of: Any) -> bool:
     if of["type"] == "struct":
         fields = dict(of["fields"])
         return all(storable(one, fields[name]) for name, one in each["struct"])
+    if isinstance(each, dict) and "date" in each and of.get("name") in (DATE, TIME):
+        days, rest = divmod(each["date"], 86_400_000)
+        return (rest if of["name"] == DATE else days) == 0
     if isinstance(each, dict) and "decimal" in each and of.get("name") == DECIMAL:
         exponent = Decimal(each["decimal"]).normalize().as_tuple().exponent
         return isinstance(exponent, int) and -exponent <= int(of["parameters"]["scale"])

@@ -8,6 +8,7 @@ read, since Arrow has no type for them; the subject's version does not become th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -125,18 +126,12 @@ class AvroConverter:
 
     def decode(self, topic: str, payloads: Sequence[bytes | None]) -> tuple[list[tuple[Index, Column]], dict[int, str]]:
         """As Converter says: a column for each schema."""
-        groups: dict[int, list[int]] = {}
-        absent: list[int] = []
-        for at, payload in enumerate(payloads):
-            if payload is None:
-                absent.append(at)
-            else:
-                framed = len(payload) >= HEADER_BYTES and not payload[0]
-                groups.setdefault(int.from_bytes(payload[1:HEADER_BYTES], "big") if framed else -1, []).append(at)
+        groups, absent = _by_schema(payloads)
         found = [(np.array(absent, np.int64), Column.nothing(len(absent)))] if absent else []
         reasons: dict[int, str] = {}
         for schema_id, places in groups.items():
-            part = self._read(schema_id, [payloads[at] for at in places], places, reasons)
+            mine = payloads if len(places) == len(payloads) else [payloads[at] for at in places]
+            part = self._read(schema_id, mine, places, reasons)
             found += [part] if part is not None else []
         return sorted(found, key=lambda each: int(each[0][0])), reasons
 
@@ -176,6 +171,23 @@ class AvroConverter:
             except SchemaError as error:
                 self._readers[schema_id] = f"schema {schema_id}: {error.what}"
         return self._readers[schema_id]
+
+
+def _by_schema(payloads: Sequence[bytes | None]) -> tuple[dict[int, list[int]], list[int]]:
+    """(positions by the schema's id, -1 where there is no frame; positions of null). One schema in all is usual."""
+    first = payloads[0][:HEADER_BYTES] if payloads and payloads[0] else b""
+    if len(first) == HEADER_BYTES and not first[0] and None not in payloads and all(
+            map(methodcaller("startswith", first), payloads)):
+        return {int.from_bytes(first[1:], "big"): list(range(len(payloads)))}, []
+    groups: dict[int, list[int]] = {}
+    absent: list[int] = []
+    for at, payload in enumerate(payloads):
+        if payload is None:
+            absent.append(at)
+        else:
+            framed = len(payload) >= HEADER_BYTES and not payload[0]
+            groups.setdefault(int.from_bytes(payload[1:HEADER_BYTES], "big") if framed else -1, []).append(at)
+    return groups, absent
 
 
 def _rows(values: pa.Array, target: AvroSchema) -> pa.RecordBatch:

@@ -130,7 +130,7 @@ def _date_text(value: dt.date | dt.time) -> str:
     time = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03}Z"
     if ms < DAY_MS:
         return time
-    day = moment.date().isoformat()
+    day: str = moment.date().isoformat()
     return day if ms % DAY_MS == 0 else f"{day}T{time}"
 
 
@@ -167,7 +167,7 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.tokens = re.findall(r'[:,{}\[\]"]|(?:\\.|[^:,{}\[\]"\\]|\\$)+', text, re.DOTALL)
+        self.tokens: list[str] = re.findall(r'[:,{}\[\]"]|(?:\\.|[^:,{}\[\]"\\]|\\$)+', text, re.DOTALL)
         self.at = 0
 
     def next(self) -> str:

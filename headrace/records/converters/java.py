@@ -67,7 +67,8 @@ def _table(n: int) -> int:
 @lru_cache(maxsize=4096)
 def _order(names: tuple[str, ...]) -> tuple[int, ...]:
     mask = _table(len(names)) - 1
-    return tuple(sorted(range(len(names)), key=lambda at: (string_hash(names[at]) ^ string_hash(names[at]) >> 16) & mask))
+    hashes = [string_hash(name) for name in names]
+    return tuple(sorted(range(len(names)), key=lambda at: (hashes[at] ^ hashes[at] >> 16) & mask))
 
 
 def order(names: Sequence[str]) -> tuple[int, ...]:
@@ -96,10 +97,11 @@ def _hashes(keys: pa.Array) -> np.ndarray | None:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         coded = keys.dictionary_encode()
         known = np.array([string_hash(each) for each in coded.dictionary.to_pylist()], np.int64)
-        return known[coded.indices.to_numpy()] if len(keys) else np.zeros(0, np.int64)
+        found: np.ndarray = known[coded.indices.to_numpy()] if len(keys) else np.zeros(0, np.int64)
+        return found
     if pa.types.is_boolean(kind):
         return np.where(keys.to_numpy(zero_copy_only=False).astype(bool), 1231, 1237)
     if pa.types.is_signed_integer(kind):
-        number = keys.cast(pa.int64()).to_numpy()
+        number: np.ndarray = keys.cast(pa.int64()).to_numpy()
         return (number ^ (number >> 32 if kind == pa.int64() else 0)) & 0xFFFFFFFF
     return None

@@ -162,7 +162,9 @@ class JavaTexts(Texts):
             return join("{", join(*fields, by=", "), "}") if fields else repeated("{}", values)
         fields = [pc.fill_null(join(f",{name}=", self.of(column, shape.field(name), rows)), "")
                   for name, column in zip(names, columns, strict=True)]  # a struct leaves out what is null
-        return join("Struct{", pc.utf8_slice_codeunits(join(*fields), 1), "}") if fields else repeated("Struct{}", values)
+        if not fields:
+            return repeated("Struct{}", values)
+        return join("Struct{", pc.utf8_slice_codeunits(join(*fields), 1), "}")
 
     def list(self, items: pa.ListArray) -> pa.StringArray:
         return join("[", pc.binary_join(items, ", "), "]")
