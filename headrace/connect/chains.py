@@ -158,7 +158,8 @@ def of_worker(keys: list[Key], config: dict[str, str | None], version: str, *, j
         elif key.name.endswith(".converter.plugin.version"):
             named = config.get(key.name.removesuffix(".plugin.version"))
             known = named is None or converter_class(named) is not None
-            key = replace(key, default=version if known else None, recommended=(version,) if known else ())
+            key = replace(key, default=version if known else None, recommended=(version,) if known else (),
+                          visible=known or named in (*TRANSFORMS, *PREDICATES))
         made.append(key)
     return made
 

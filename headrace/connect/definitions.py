@@ -48,6 +48,7 @@ class Key:
     width: str = "NONE"
     display: str = ""
     recommended: Sequence[str] = ()
+    visible: bool = True
 
     def told(self) -> dict[str, Any]:
         """The definition as JSON. Its place in the group has two names: Kafka ≤ 4.0 said `order`, 4.3 the other."""
@@ -66,10 +67,11 @@ class Value:
     value: str | None
     errors: list[str]
     recommended: Sequence[str] = ()
+    visible: bool = True
 
     def told(self) -> dict[str, Any]:
         return {"name": self.name, "value": self.value, "recommended_values": list(self.recommended),
-                "errors": self.errors, "visible": True}
+                "errors": self.errors, "visible": self.visible}
 
 
 def invalid(name: str, value: Any, why: str) -> str:
@@ -326,7 +328,7 @@ def _value(key: Key, config: Mapping[str, str | None]) -> Value:
         errors += [wrong] if wrong else []
     if key.type == "CLASS" and any(error.endswith("could not be found.") for error in errors):
         value = None
-    return Value(key.name, as_text(value, key.type), errors, key.recommended)
+    return Value(key.name, as_text(value, key.type), errors, key.recommended, key.visible)
 
 
 def check_topics(config: Mapping[str, str | None], values: Mapping[str, Value]) -> None:

@@ -92,7 +92,7 @@ class Herder:
 
     def _begin(self, name: str) -> None:
         """A connector of the store, when the worker starts: its tasks begin, whatever state it was in."""
-        with self._stripe(name):
+        with self.exclusively(name):
             one = self._connectors.get(name)
             if one is None or self._end.is_set():
                 return
@@ -201,7 +201,7 @@ class Herder:
 
     def patch(self, name: str, changes: Mapping[str, str | None]) -> Json:
         """PATCH /connectors/{name}/config: None takes a key away."""
-        with self._stripe(name):
+        with self.exclusively(name):
             one = self._known(name)
             merged: dict[str, str | None] = {**one.config, **changes}
             return self._put(name, {k: v for k, v in merged.items() if changes.get(k, "") is not None}, None,
@@ -209,7 +209,7 @@ class Herder:
 
     def _put(self, name: str, config: Mapping[str, str | None], target: str | None, *,
              replace: bool) -> tuple[bool, Json]:
-        with self._stripe(name):
+        with self.exclusively(name):
             verdict = self.validate(name, {**config, "name": config.get("name", name)})
             spec = verdict.demand()
             with self._lock:
@@ -231,7 +231,7 @@ class Herder:
             return before is None, told
 
     def delete(self, name: str) -> None:
-        with self._stripe(name):
+        with self.exclusively(name):
             one = self._known(name)
             self._await(self.store.put(store.CONFIGS, ("connector", name), None))
             self._halt(one)
@@ -250,7 +250,7 @@ class Herder:
         self._aim(name, "STOPPED")
 
     def _aim(self, name: str, target: str) -> None:
-        with self._stripe(name):
+        with self.exclusively(name):
             with self._lock:
                 one = self._connectors.get(name)
             if one is None:
@@ -305,7 +305,7 @@ class Herder:
         return plan
 
     def _restart(self, name: str, whole: bool, numbers: list[int]) -> None:
-        with self._stripe(name):
+        with self.exclusively(name):
             one = self._connectors.get(name)
             if one is None or self._end.is_set():
                 return
@@ -321,7 +321,7 @@ class Herder:
                     self._start_task(one, number, Restarts())
 
     def restart_task(self, name: str, number: int) -> None:
-        with self._stripe(name):
+        with self.exclusively(name):
             with self._lock:
                 one = self._connectors.get(name)
             if one is None:
@@ -343,12 +343,9 @@ class Herder:
         self._tell_topics(name)
 
     # Within a connector's stripe ─────────────────────────────────────────────────────────────────────────────────────
-    def _stripe(self, name: str) -> threading.RLock:
-        return self._stripes[hash(name) % STRIPES]
-
     def exclusively(self, name: str) -> threading.RLock:
         """Nothing changes in the connector meanwhile."""
-        return self._stripe(name)
+        return self._stripes[hash(name) % STRIPES]
 
     def _take(self, one: Connector, verdict: Verdict) -> None:
         spec = verdict.demand()
@@ -474,19 +471,24 @@ class Herder:
                     self._tell_topics(name)
 
     def _due(self) -> list[tuple[str, int]]:
+        """Tasks to start again now: the store has it that they failed, so that nobody has shut this worker out."""
         now, found = self._clock(), []
         with self._lock:
-            for one in self._connectors.values():
-                for number, running in one.tasks.items():
-                    status = running.status
-                    if (one.target == "RUNNING" and status.state == "FAILED" and status.restarts.due(now)
-                            and status.kept is not None and status.kept.done() and status.kept.exception() is None):
-                        status.state = "RESTARTING"
-                        found.append((one.name, number))
+            failed = [(one, number, running.status) for one in self._connectors.values() if one.target == "RUNNING"
+                      for number, running in one.tasks.items() if running.status.state == "FAILED"]
+            for one, number, status in failed:
+                if status.kept is None or not status.kept.done() or not status.restarts.due(now):
+                    continue
+                error = status.kept.exception()
+                if error is None:
+                    status.state = "RESTARTING"
+                    found.append((one.name, number))
+                elif not isinstance(error, Fenced):  # Kafka was away: once more
+                    self._task_state(one, number, status)
         return found
 
     def _restart_failed(self, name: str, number: int) -> None:
-        with self._stripe(name):
+        with self.exclusively(name):
             one = self._connectors.get(name)
             if one is None or self._end.is_set() or number not in one.tasks or one.spec is None:
                 return

@@ -70,8 +70,9 @@ SCHEMAS: dict[str, Json] = {
             "definition": {"anyOf": [_ref("ConfigKey"), {"type": "null"}]}, "value": _ref("ConfigValue")}))}),
     "LoggerLevel": _object({"level": TEXT, "last_modified": {"type": ["integer", "null"]}}),
     "LoggerLevels": {"type": "object", "additionalProperties": _ref("LoggerLevel")},
-    "Level": _object({"level": {"type": "string", "enum": [
-        "OFF", "FATAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"]}}),
+    "Level": {"type": "object", "properties": {"level": {"type": "string", "enum": [
+        "OFF", "FATAL", "ERROR", "WARN", "INFO", "DEBUG", "TRACE"]}}, "required": ["level"],
+        "additionalProperties": SCALAR},
     "Document": {"type": "object"},
 }
 ERRORS = {

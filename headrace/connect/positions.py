@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace.connect import offsets
-from headrace.connect.herder import Connector, Herder
+from headrace.connect.herder import Herder
 from headrace.connect.plugins import Refused
 from headrace.connect.spec import Spec
+from headrace.connect.state import Connector
 from headrace.errors import UserError
 
 TOPIC, PARTITION, OFFSET = "kafka_topic", "kafka_partition", "kafka_offset"

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 from headrace.connect import config, store
@@ -21,7 +22,6 @@ from headrace.settings import Settings
 from headrace.topics import CONNECT_TIMEOUT_S, admin
 
 log = logging.getLogger("headrace.connect")
-STOP_POLL_S = 0.2
 
 
 def serve(settings: Settings, *, files: Sequence[Path] = (), listen: str | None = "127.0.0.1:8083",
@@ -88,6 +88,8 @@ def _with_rest(herder: Herder, files: Sequence[Path], host: str, port: int, stop
             await runner.cleanup()
             raise UserError(f"cannot listen at {host}:{port}: {error.strerror}",
                             hint="is another worker running? give this one another --listen") from error
+        if not ip_address(runner.addresses[0][0]).is_loopback:
+            log.warning("whoever reaches this address can change the connectors", extra={"listen": f"{host}:{port}"})
         herder.worker_id = ":".join(map(str, runner.addresses[0][:2]))
         try:
             await asyncio.to_thread(_run, herder, files, stop)

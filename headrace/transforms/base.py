@@ -12,6 +12,7 @@ import pyarrow as pa
 from pydantic import BeforeValidator, ConfigDict
 
 from headrace.config import Config
+from headrace.errors import SchemaError
 from headrace.records import Column, Records, Shape, arrow_of
 from headrace.transforms.numbers import SPACE
 
@@ -161,7 +162,7 @@ class Sided(Transform[C]):
             bad.add(column.values.is_null(), f"there is no {what} for {self.purpose}: it is null")
         try:
             made = self.work(records, column, bad)
-        except Refused as error:
+        except (Refused, SchemaError) as error:
             for at, reason in bad.items():
                 refuse([int(records.index[at])], reason)
             refuse([place for at, place in enumerate(records.index.tolist()) if at not in bad], str(error))

@@ -99,11 +99,10 @@ class ReplaceField(Sided[ReplaceFieldConfig]):
             values = pc.coalesce(values, pa.scalar(default, values.type))
         if class_of(canonical(found)) == class_of(canonical(meant)) == "Date":
             values = _moved(values, meant.values.type, bad)
-        elif values.type != meant.values.type:
+        elif values.type != meant.values.type or (meant.shape.type == "struct" and meant.shape != found.shape):
             bad.add(values.is_valid(), f"`renames` puts “{source}” in the place of “{name}”, which has another type")
             values = pa.nulls(len(values), meant.values.type)
         return settled({name: Column(values, meant.shape)}, False, bad)[name]
-
 
 
 def _moved(values: pa.Array, kind: pa.DataType, bad: Bad) -> pa.Array:
@@ -114,5 +113,6 @@ def _moved(values: pa.Array, kind: pa.DataType, bad: Bad) -> pa.Array:
     days = pc.floor(pc.divide(instants.cast(pa.float64(), safe=False), float(DAY_MS))).cast(pa.int64())
     rest = pc.subtract(instants, pc.multiply(days, DAY_MS))
     date = pa.types.is_date32(kind)
-    bad.add(pc.not_equal(rest if date else days, 0), "`renames` puts a time in the place of a date, or of a time of day")
+    bad.add(pc.not_equal(rest if date else days, 0), "`renames` puts a time in the place of a date, or of a time of "
+            "day")
     return pc.cast(days if date else rest, pa.int32(), safe=False).cast(kind)

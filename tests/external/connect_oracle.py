@@ -54,13 +54,15 @@ from pathlib import Path
 from typing import Any
 
 LOCK = Path(__file__).with_name("connect_oracle.lock")
-JARS = ("org.apache.kafka:connect-api:4.3.1", "org.apache.kafka:connect-json:4.3.1",
-        "org.apache.kafka:connect-runtime:4.3.1", "org.apache.kafka:connect-transforms:4.3.1",
-        "com.fasterxml.jackson.module:jackson-module-blackbird:2.21.2",
-        "com.fasterxml.jackson.module:jackson-module-afterburner:2.21.2",
-        "io.apicurio:apicurio-registry-utils-converter:2.6.13.Final",
-        "io.apicurio:apicurio-registry-serdes-avro-serde:2.6.13.Final", "org.apache.avro:avro:1.11.5")
-"""What the oracle needs beyond the jars of headrace's own Kafka."""
+AVRO_SHA256 = "6963b34e04d45a67d764105dcb2b9681e4f30353c6b4524bd2b0d28bb05db929"
+AVRO = {
+    "io.apicurio:apicurio-registry-utils-converter:2.6.13.Final":
+        ("95392390745e31941e3f8e3565f883a2c31b9fd1d38eb0e22aac7721dd73508a", 74_377),
+    "io.apicurio:apicurio-registry-serdes-avro-serde:2.6.13.Final":
+        ("71e2a474b6ef82b94d161eed801bc6570a31b324e6872e7c19e09c3b10bc3ad1", 30_798),
+    "org.apache.avro:avro:1.11.5":  # 1.12.0 reads arrays of doubles as floats
+        ("b3c55da4c58304f823f4a2161a308888b9e7b8bc1c7387a4fa3ca1cd48617f93", 652_576)}
+"""What the oracle needs beyond Kafka and Kafka Connect as the stack pins them: SHA-256 and bytes of each."""
 
 
 class Oracle:
@@ -111,20 +113,14 @@ def environment() -> Path:
 
 
 def jar_files() -> list[Path]:
-    """Kafka's jars as the stack pins them, and ours, fetched by jgo once for a user."""
-    from jgo.maven import MavenContext, PythonResolver
-
+    """The jars of Kafka and Kafka Connect, and of AvroData, fetched once for a user."""
     from headrace.stack import jars
 
-    kept = jars.cache_folder() / "connect-oracle"
-    mirror = os.environ.get("HEADRACE_MAVEN_URL")
-    maven = MavenContext(PythonResolver(), repo_cache=kept, local_repos=[],
-                         remote_repos={"mirror": mirror} if mirror else None, timeout=60)
-    kafka = jars.fetch({"kafka": jars.pinned()["kafka"]})["kafka"]
-    found = []
-    for group, artifact, version in (each.split(":") for each in JARS):
-        found.append(Path(maven.project(group, artifact).at_version(version).artifact("", "jar").resolve()))
-    return [*found, *sorted(kafka.glob("*.jar"))]
+    pinned = jars.pinned()
+    avro = jars.Bundle("connect-oracle", "2.6.13", AVRO_SHA256, tuple(
+        jars.File(coordinate, sha256, size) for coordinate, (sha256, size) in AVRO.items()))
+    folders = jars.fetch({"avro": avro, "connect": pinned["connect"], "kafka": pinned["kafka"]})
+    return [jar for name in ("connect", "avro", "kafka") for jar in sorted(folders[name].glob("*.jar"))]
 
 
 class _Java:

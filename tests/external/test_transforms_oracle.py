@@ -286,7 +286,7 @@ def test_dates_read(java: Oracle) -> None:
 @pytest.mark.parametrize("kind", ["float64", "float32"])
 def test_floats_as_text(java: Oracle, kind: str) -> None:
     rng = random.Random(f"{SEED} {kind}")
-    wide = np.random.default_rng(abs(hash(SEED)) % 1000).integers(0, 2**32 if kind == "float32" else 2**63, 20 * ROUNDS,
+    wide = np.random.default_rng(rng.randrange(2**32)).integers(0, 2**32 if kind == "float32" else 2**63, 20 * ROUNDS,
                                                               np.uint64)
     odd = (wide.astype(np.uint32).view(np.float32) if kind == "float32" else wide.view(np.float64)).tolist()
     shape = Shape(kind)
@@ -352,8 +352,8 @@ def test_literals(java: Oracle) -> None:
         theirs = answer.get("error") or [answer["records"][0]["headers"]]
         mine: Any = problems or [cases.requests(chain.apply([given])[0][0])[0]["headers"]]
         if problems or "error" in answer:
-            same = bool(problems) == ("error" in answer) or any(
-                known in str(problems) for known in ("stands among", "beyond the numbers"))  # what Arrow cannot hold
+            unheld = ("stands among", "beyond the numbers", "no time of day")  # what Arrow cannot hold
+            same = bool(problems) == ("error" in answer) or any(each in str(problems) for each in unheld)
         else:
             theirs, mine = ([cases.comparable({**answer["records"][0], "headers": each[0]})["headers"]]
                             for each in (theirs, mine))

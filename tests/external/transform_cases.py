@@ -313,8 +313,8 @@ def _value(each: Any, of: Any, *, width: bool = True) -> Any:
 
 def storable(each: Any, of: Any) -> bool:
     """Whether Arrow can hold what Java has made: no null where the schema requires a value and gives no default, no
-    decimal of another scale, no date that days in 32 bits do not reach or with hours. Java finds these out when it converts the
-    record, or writes nonsense; we refuse the record at once."""
+    decimal of another scale, no date with hours or beyond the days that 32 bits reach. Java finds these out when it
+    converts the record, or writes nonsense; we refuse the record at once."""
     if isinstance(each, dict) and "date" in each and abs(each["date"]) // 86_400_000 >= 2**31 - 1:
         return False
     if of is None:

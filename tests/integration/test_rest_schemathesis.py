@@ -40,7 +40,7 @@ KEEPS = ("/resume", "/pause", "/restart")
 """What would give the connector tasks is asked of another name only."""
 
 
-@schema.parametrize()
+@schema.parametrize()  # type: ignore[untyped-decorator]
 @settings(max_examples=EXAMPLES, phases=[Phase.explicit, Phase.generate], deadline=None, derandomize=True,
           suppress_health_check=list(HealthCheck))
 def test_anything(worker: Worker, case: Any) -> None:
@@ -52,7 +52,7 @@ def test_the_worker_tells_this_document(worker: Worker) -> None:
     assert worker.ask("GET", "/openapi.json").data["paths"] == openapi.document("0")["paths"]
 
 
-@schema.include(path_regex=r"^/connectors/\{connector\}").parametrize()
+@schema.include(path_regex=r"^/connectors/\{connector\}").parametrize()  # type: ignore[untyped-decorator]
 @settings(max_examples=EXAMPLES, phases=[Phase.generate], deadline=None, derandomize=True,
           suppress_health_check=list(HealthCheck))
 def test_anything_of_a_connector_that_is_there(worker: Worker, case: Any) -> None:

@@ -105,4 +105,4 @@ def test_our_own_connector_files_are_right() -> None:
     files = sorted((ROOT / "connectors").glob("*.json"))
     assert files
     for path in files:
-        assert examine(path, ROOT)[1] == []
+        assert examine(path, ROOT, secrets=False)[1] == []

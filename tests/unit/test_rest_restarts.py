@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from headrace.connect import store
 from headrace.connect.restart import Restarts, delay_s
-from headrace.errors import Fenced
+from headrace.errors import BrokerError, Fenced
 from tests.unit.restkit import Scripted, Stage, lines
 
 pytestmark = pytest.mark.unit
@@ -100,3 +104,48 @@ def test_not_restarted(stage: Stage, tmp_path: Path, how: str) -> None:
             assert herder.status("c")["tasks"] == []
     finally:
         herder.stop()
+
+
+def test_a_failure_that_could_not_be_kept_at_first(tmp_path: Path) -> None:
+    """Kafka was away when a task failed: it is started again once its failure is on record, not before."""
+    class Away(store.Memory):
+        refusals = 2
+
+        def put(self, topic: str, key: store.Key, value: Mapping[str, Any] | None) -> Future[None]:
+            done: Future[None] = Future()
+            if value is not None and value.get("state") == "FAILED" and self.refusals:
+                self.refusals -= 1
+                done.set_exception(BrokerError("away"))
+                return done
+            return super().put(topic, key, value)
+
+    away = Away()
+    stage = Stage(tmp_path, away)
+    stage.herder.start()
+    try:
+        stage.herder.create("c", lines(tmp_path))
+        stage.made[0].fail("boom")
+        until(lambda: len(stage.made) == 2)
+        assert away.refusals == 0
+    finally:
+        stage.herder.stop()
+
+
+def test_a_worker_that_was_shut_out_restarts_nothing(tmp_path: Path) -> None:
+    class ShutOut(store.Memory):
+        def put(self, topic: str, key: store.Key, value: Mapping[str, Any] | None) -> Future[None]:
+            if value is None or value.get("state") != "FAILED":
+                return super().put(topic, key, value)
+            done: Future[None] = Future()
+            done.set_exception(Fenced("another worker"))
+            return done
+
+    stage = Stage(tmp_path, ShutOut())
+    stage.herder.start()
+    try:
+        stage.herder.create("c", lines(tmp_path))
+        stage.made[0].fail("boom")
+        time.sleep(0.8)
+        assert len(stage.made) == 1
+    finally:
+        stage.herder.stop()
