@@ -42,7 +42,7 @@ class Group:
             client_id=f"connector-consumer-{spec.name}-{number}", isolation_level="read_committed",
             partition_assignment_strategy="range", fetch_min_bytes=1, fetch_wait_max_ms=20,
             fetch_message_max_bytes=8 << 20, fetch_queue_backoff_ms=5, queued_min_messages=20_000,
-            queued_max_messages_kbytes=32 << 10, topic_metadata_refresh_interval_ms=10_000, statistics_interval_ms=0,
+            queued_max_messages_kbytes=32 << 10, topic_metadata_refresh_interval_ms=2_000, statistics_interval_ms=0,
             session_timeout_ms=SESSION_MS, heartbeat_interval_ms=SESSION_MS // 6)
         ours = {"group.id": spec.group, "enable.auto.commit": False, "enable.auto.offset.store": False,
                 "enable.partition.eof": True, "auto.offset.reset": "error", "error_cb": self._trouble,

@@ -210,5 +210,6 @@ def pg() -> Iterator[Postgres]:
 def kafka_connect(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real Kafka Connect 4.3.1 beside the tests' broker; gone with its topics at their end."""
     folder = tmp_path_factory.mktemp("kafka-connect")
-    with running(stack.bootstrap, folder, properties={"plugin.discovery": "service_load"}) as url:
+    properties = {"plugin.discovery": "service_load", "offset.flush.interval.ms": "1000"}
+    with running(stack.bootstrap, folder, properties=properties) as url:
         yield url
