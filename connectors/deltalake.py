@@ -65,7 +65,7 @@ class DeltaSinkConfig(Config):
         return given
 
 
-class DeltaSink:
+class DeltalakeSink:
     """Records → appended rows. One thread uses it."""
 
     Config: ClassVar[type[Config]] = DeltaSinkConfig
@@ -303,5 +303,5 @@ def _translated(error: Exception, uri: str) -> Retriable | UserError:
     return Retriable(said, retry_after_s=RETRY_AFTER_S) if isinstance(error, OSError) else UserError(said)
 
 
-SINK = DeltaSink
+SINK = DeltalakeSink
 """What `headrace connect` runs for `connector.class: deltalake`."""

@@ -15,19 +15,19 @@ import pytest
 from deltalake import DeltaTable
 
 from headrace.connector import RecordsRefused
-from headrace.connectors.deltalake import DeltaSink, DeltaSinkConfig
+from headrace.connectors.deltalake import DeltalakeSink, DeltaSinkConfig
 from headrace.errors import Retriable, UserError
 from tests.unit.sinkkit import records
 
 pytestmark = pytest.mark.unit
-Make = Callable[..., DeltaSink]
+Make = Callable[..., DeltalakeSink]
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Make:
-    def sink(name: str = "to-delta", **keys: str) -> DeltaSink:
+    def sink(name: str = "to-delta", **keys: str) -> DeltalakeSink:
         given = {"table": "lake/${topic}", **{key.replace("_", "."): value for key, value in keys.items()}}
-        return DeltaSink(DeltaSinkConfig.model_validate(given), project=tmp_path, name=name)
+        return DeltalakeSink(DeltaSinkConfig.model_validate(given), project=tmp_path, name=name)
 
     return sink
 
@@ -52,7 +52,7 @@ def test_repeated_puts_and_zombies(tmp_path: Path, make: Make) -> None:
     old, new = make(), make()
     all_rows = [{"a": at} for at in range(100)]
 
-    def put(sink: DeltaSink, first: int, end: int) -> None:
+    def put(sink: DeltalakeSink, first: int, end: int) -> None:
         sink.put([records(all_rows[first:end], topic="t", first=first)], {("t", 0): end})
 
     for sink in (old, new):
