@@ -105,7 +105,7 @@ def test_datagen_over_kills_gives_the_same_records_as_without(project: Settings,
     name, other = topic(), topic()
     keys = {"connector__class": "datagen", "schema": "reading", "records__max": "40000", "batch__records": "100"}
     for _ in range(3):
-        process = started(project, f"gen-{name}", **keys, topic=name, rate__records__per__second="2000")
+        process = started(project, f"gen-{name}", **keys, topic=name, rate__records__per__second="400")
         before = len(read(project, name))
         until(lambda before=before: len(read(project, name)) > before)  # type: ignore[misc]
         assert process.poll() is None, "it was done before the kill: the test proves nothing"
