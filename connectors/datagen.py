@@ -27,7 +27,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from headrace.codec import AvroSchema
 from headrace.codec.types import Type
-from headrace.config import Config
+from headrace.config import TOPIC_NAME, Config
 from headrace.connector import Pulled
 from headrace.errors import SchemaError
 from headrace.ingest.values import Misfit, of
@@ -45,7 +45,7 @@ DAY_MS = 86_400_000
 class DatagenConfig(Config):
     """A connector of class `datagen`."""
 
-    topic: str = Field(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="The topic to write.")
+    topic: str = Field(pattern=TOPIC_NAME, description="The topic to write.")
     schema_name: str = Field(alias="schema", min_length=1, description="The records' shape: `departure` is "
                              "schemas/departure.avsc.")
     seed: int = Field(0, ge=0, le=2**63 - 1, description="Another seed, other records.")

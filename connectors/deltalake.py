@@ -13,14 +13,14 @@ import re
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator
 
-from headrace.config import Config
+from headrace.config import Config, Names
 from headrace.connector import RecordsRefused
 from headrace.errors import MissingExtra, Retriable, UserError
 from headrace.files.places import Place, beyond
@@ -33,9 +33,6 @@ RETRY_AFTER_S = 1.0
 OFFSETS_EVERY_S = 60.0
 """How often offsets alone are committed, where every record of a poll was filtered out."""
 NO_VALUE = "it has no value, and a Delta table is appended to: the transform Filter drops such records"
-
-Names = Annotated[tuple[str, ...], BeforeValidator(
-    lambda v: tuple(filter(None, map(str.strip, v.split(",")))) if isinstance(v, str) else v)]
 
 
 class DeltaSinkConfig(Config):

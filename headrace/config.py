@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+TOPIC_NAME = r"^[A-Za-z0-9._-]{1,249}$"
+"""The pattern of what Kafka takes for a topic's name."""
+Names = Annotated[tuple[str, ...], BeforeValidator(
+    lambda v: tuple(filter(None, map(str.strip, v.split(",")))) if isinstance(v, str) else v)]
+"""“a, b” as ("a", "b"), where a list is written as text; empty ones are left out."""
 
 
 class Config(BaseModel):

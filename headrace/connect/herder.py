@@ -136,9 +136,7 @@ class Herder:
     def status(self, name: str) -> Json:
         """GET /connectors/{name}/status"""
         with self._lock:
-            one = self._connectors.get(name)
-            if one is None:
-                raise Refused(404, f"No status found for connector {name}")
+            one = self._known(name, "No status found for connector {}")
             return {"name": name, "connector": one.status.told(self.worker_id),
                     "tasks": [{"id": n, **one.tasks[n].status.told(self.worker_id)} for n in sorted(one.tasks)],
                     "type": one.kind}
@@ -156,16 +154,15 @@ class Herder:
             one = self._connectors.get(name)
             if one is None:
                 return []
-            for running in one.tasks.values():
-                if running.task is not None:
-                    one.topics |= set(running.task.done.topics)
+            self._gather(one)
             return sorted(one.topics)
 
-    def _known(self, name: str) -> Connector:
+    def _known(self, name: str, otherwise: str = "Connector {} not found") -> Connector:
+        """The connector. Of one that there is not, Kafka Connect says something else at nearly every endpoint."""
         with self._lock:
             one = self._connectors.get(name)
         if one is None:
-            raise Refused(404, f"Connector {name} not found")
+            raise Refused(404, otherwise.format(name))
         return one
 
     # Changing ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -251,10 +248,7 @@ class Herder:
 
     def _aim(self, name: str, target: str) -> None:
         with self.exclusively(name):
-            with self._lock:
-                one = self._connectors.get(name)
-            if one is None:
-                raise Refused(404, f"Unknown connector {name}")
+            one = self._known(name, "Unknown connector {}")
             before, one.target = one.target, target
             try:
                 self._keep(one)
@@ -286,9 +280,7 @@ class Herder:
     def restart(self, name: str, *, include_tasks: bool, only_failed: bool) -> Json | None:
         """POST …/restart: the plan, which is carried out later; None when it is done, the connector alone."""
         with self._lock:
-            one = self._connectors.get(name)
-            if one is None:
-                raise Refused(404, f"Unknown connector: {name}")
+            one = self._known(name, "Unknown connector: {}")
             whole = not only_failed or one.status.state == "FAILED"
             numbers = [n for n, r in one.tasks.items() if include_tasks and (
                 not only_failed or r.status.state == "FAILED")]
@@ -322,10 +314,7 @@ class Herder:
 
     def restart_task(self, name: str, number: int) -> None:
         with self.exclusively(name):
-            with self._lock:
-                one = self._connectors.get(name)
-            if one is None:
-                raise Refused(404, f"Unknown connector: {name}")
+            one = self._known(name, "Unknown connector: {}")
             if number not in one.tasks or one.spec is None:
                 raise Refused(404, f"Unknown task: {name}-{number}")
             self._start_task(one, number, Restarts())
@@ -391,6 +380,7 @@ class Herder:
             self._drop(one, number)
 
     def _gather(self, one: Connector) -> None:
+        """The topics that its tasks have met so far."""
         with self._lock:
             for running in one.tasks.values():
                 if running.task is not None:
@@ -413,8 +403,7 @@ class Herder:
         if old is not None and old.task is not None:
             old.task.stop()
             self._joined(one, old.task)
-            with self._lock:
-                one.topics |= set(old.task.done.topics)
+            self._gather(one)
         if self._end.is_set():
             return
         running = Running(None, Status("UNASSIGNED", None, restarts))

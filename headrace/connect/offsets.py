@@ -26,7 +26,6 @@ TOPIC = "headrace.connect.offsets"
 _COMPACT = {"cleanup.policy": "compact", "segment.ms": "3600000", "segment.bytes": str(16 << 20),
             "min.cleanable.dirty.ratio": "0.1"}
 """It is read whole when a task starts, so it is kept short."""
-PLAN = TopicPlan(TOPIC, 1, _COMPACT)
 TIMEOUT_S = 30.0
 
 

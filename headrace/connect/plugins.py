@@ -80,14 +80,9 @@ def _on_the_way() -> list[tuple[str, str]]:
 def _class(name: str, config: Mapping[str, str], project: Path) -> Class | None:
     """What a name stands for; None for nothing that runs here."""
     try:
-        made = class_of(name, config, project)
-    except (HeadraceError, AttributeError):  # a module may call something else its SOURCE
+        return class_of(name, config, project)
+    except HeadraceError:
         return None
-    return made if isinstance(made.cls, type) else None
-
-
-def _nouns(project: Path) -> list[str]:
-    return [noun for noun in runnable(project) if _class(noun, {}, project) is not None]
 
 
 def defined(name: str, project: Path) -> list[dict[str, Any]]:
@@ -112,8 +107,9 @@ def validated(config: Mapping[str, str | None], project: Path, group: str) -> Ve
     given = {key: value for key, value in config.items() if value is not None}
     made = _class(named, given, project)
     if made is None:
+        there = runnable(project)
         raise Refused(400, f"Failed to find any class that implements Connector and which name matches {named}, "
-                      f"available connectors are: {', '.join(_nouns(project))}{nearest(named, _nouns(project))}")
+                      f"available connectors are: {', '.join(there)}{nearest(named, there)}")
     keys, values = _checked(made, config)
     if made.kind == "sink":
         definitions.check_topics(config, values)

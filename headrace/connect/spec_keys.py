@@ -9,10 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from headrace.config import Config
+from headrace.config import TOPIC_NAME, Config
 from headrace.topics import TopicPlan
 
-TOPIC = r"^[A-Za-z0-9._-]{1,249}$"
 PREFIXES = ("transforms.", "predicates.", "key.converter.", "value.converter.", "header.converter.",
             "producer.override.", "consumer.override.", "admin.override.")
 """Families of keys whose members are somebody else's: a transform's, a converter's, a Kafka client's."""
@@ -68,8 +67,8 @@ class Common(Config):
     errors_log_include_messages: bool = Field(
         False, alias="errors.log.include.messages", description="Whether the log shows the bad records themselves.")
     dead_letters: Annotated[str | None, Stripped] = Field(
-        None, alias="errors.deadletterqueue.topic.name", pattern=TOPIC, description="The topic for the original bytes "
-        "of bad records. Needs errors.tolerance=all.")
+        None, alias="errors.deadletterqueue.topic.name", pattern=TOPIC_NAME, description="The topic for the original "
+        "bytes of bad records. Needs errors.tolerance=all.")
     dead_letters_replication: int = Field(
         -1, alias="errors.deadletterqueue.topic.replication.factor", ge=-1, description="Copies of it, where it is "
         "created; -1 is the broker's default.")
@@ -103,7 +102,7 @@ class SourceKeys(Common):
         10_000, alias="transaction.boundary.interval.ms", ge=0, le=10_000, description="With interval: how long a "
         "transaction gathers records.")
     offsets_topic: Annotated[str | None, Stripped] = Field(
-        None, alias="offsets.storage.topic", pattern=TOPIC, description="The compacted topic for this connector's "
+        None, alias="offsets.storage.topic", pattern=TOPIC_NAME, description="The compacted topic for this connector's "
         "positions. Left out: headrace.connect.offsets.")
     creation_groups: Words = Field((), alias="topic.creation.groups", description="Names of groups of topics, each "
                                    "with topic.creation.<group>.include, .exclude, .partitions and so on.")

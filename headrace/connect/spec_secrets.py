@@ -10,10 +10,10 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from headrace.connect.masks import HIDDEN
 from headrace.errors import ConfigError, UserError
 
 REFERENCE = re.compile(r"\$\{(env|file|dir):(?:([^}:]*):)?([^}]*)\}")
-HIDDEN = "[hidden]"
 SHORT = 4
 """A secret of fewer characters would blot out half of a text, and hides nothing."""
 

@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from headrace.codec import AvroSchema
-from headrace.config import Config
+from headrace.config import TOPIC_NAME, Config
 from headrace.connector import Pulled
 from headrace.errors import UserError
 from headrace.files.lines import LineReader, Lines
@@ -46,7 +46,7 @@ class FileSourceConfig(Config):
                       "names, whole: write them elsewhere, and move them in.")
     format: Literal["csv", "jsonl", "parquet", "avro", "text"] | None = Field(
         None, description="What the file is. Left out: by its suffix. `text`: every line is a string.")
-    topic: str = Field(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="The topic to write.")
+    topic: str = Field(pattern=TOPIC_NAME, description="The topic to write.")
     delimiter: Delimiter = Field(",", alias="csv.delimiter", min_length=1, max_length=1, description="Between the "
                                  "cells; `\\t` is a tab.")
     null_values: Texts = Field(("", "NA"), alias="csv.null.values", description="Cells that are null where the schema "

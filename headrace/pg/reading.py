@@ -6,10 +6,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
-from headrace.config import Config
+from headrace.config import TOPIC_NAME, Config, Names
 
-Names = Annotated[tuple[str, ...], BeforeValidator(
-    lambda v: tuple(filter(None, map(str.strip, v.split(",")))) if isinstance(v, str) else v)]
 Overlap = Annotated[int | None, BeforeValidator(lambda v: None if v == "all" else v)]
 
 
@@ -18,7 +16,7 @@ class PostgresSourceConfig(Config):
 
     connection: SecretStr = Field(description="Where: postgresql://user:password@host:5432/database, or a libpq DSN. "
                                   "A secret; ${env:NAME} keeps it out of the file. It need only read.")
-    topic: str = Field(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="The topic to write.")
+    topic: str = Field(pattern=TOPIC_NAME, description="The topic to write.")
     table: str | None = Field(None, pattern=r"^[^.]+(\.[^.]+)?$", description="The table to read, perhaps with its "
                               "schema.")
     query: str | None = Field(None, min_length=1, description="Or: a SELECT whose rows are read. With a column xmin, "

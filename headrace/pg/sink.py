@@ -15,11 +15,11 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from headrace.config import Config
+from headrace.config import Config, Names
 from headrace.connector import RecordsRefused
 from headrace.errors import Retriable
 from headrace.files.places import Place, beyond
@@ -35,9 +35,6 @@ REFUSED_MAX = 500
 """Rows named in one RecordsRefused; the rest of a poll is tried again without them."""
 CHANGED = ("42P01", "42703")
 """SQLSTATE of a table that is not what it was when we looked."""
-
-Names = Annotated[tuple[str, ...], BeforeValidator(
-    lambda v: tuple(filter(None, map(str.strip, v.split(",")))) if isinstance(v, str) else v)]
 
 
 class PostgresSinkConfig(Config):

@@ -7,4 +7,5 @@
     bodies.py     JSON bodies cut into records, and records as columns
     sink.py       records → requests, sent until they are answered
     requests.py   records cut into requests
+    retry_after.py  how long a server asks to be left alone
 """

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, model_validator
 
-from headrace.config import Config
+from headrace.config import TOPIC_NAME, Config, Names
 
-Texts = Annotated[tuple[str, ...], BeforeValidator(
-    lambda v: tuple(filter(None, map(str.strip, v.split(",")))) if isinstance(v, str) else v)]
 ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^:/\s]+):(?P<port>\d{1,5})(?P<path>/[^\s?#]*)?")
 POINTER = r"^(/.*)?$"
 LINK_HEADER = "header"
@@ -24,7 +22,7 @@ class HttpSourceConfig(Config):
     mode: Literal["listen", "poll"] | None = Field(
         None, description="`listen`: a webhook, to which others post; `poll`: a URL is asked again and again. Left "
         "out: by whether `listen` or `url` is given.")
-    topic: str = Field(pattern=r"^[A-Za-z0-9._-]{1,249}$", description="The topic to write.")
+    topic: str = Field(pattern=TOPIC_NAME, description="The topic to write.")
     listen: str | None = Field(None, description="Where the webhook is: host:port/path, e.g. 127.0.0.1:8088/events. It "
                                "speaks plain HTTP: beyond this machine, let a proxy with TLS stand before it.")
     secret: SecretStr | None = Field(None, min_length=8, description="What senders must know. Left out: everybody may "
@@ -35,7 +33,7 @@ class HttpSourceConfig(Config):
     secret_header: str | None = Field(
         None, alias="secret.header", min_length=1, description="Which header. Left out: X-Webhook-Secret, and "
         "X-Hub-Signature-256 for hmac.")
-    headers: Texts = Field((), description="HTTP headers that become headers of the records, with commas between, e.g. "
+    headers: Names = Field((), description="HTTP headers that become headers of the records, with commas between, e.g. "
                            "X-GitHub-Event.")
     body_bytes_max: int = Field(1 << 20, alias="body.bytes.max", ge=1, le=64 << 20, description="Of one request, in "
                                 "bytes; a larger one is answered 413.")

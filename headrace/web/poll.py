@@ -17,13 +17,13 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from headrace.errors import Retriable, UserError
 from headrace.web.bodies import DECODER, Malformed, pointed, records, text_of
 from headrace.web.config import LINK_HEADER, HttpSourceConfig
+from headrace.web.retry_after import retry_after_s
 
 WAIT_S_MAX = 0.5
 RETRY_S = 1.0
@@ -245,21 +245,11 @@ class Poller:
             return
         said = f"{url} answers {status}: {shown.decode(errors='replace')}"
         if status in RETRIED or status >= 500:
-            raise Retriable(said, retry_after_s=_wait_s(headers.get("retry-after", "")))
+            raise Retriable(said, retry_after_s=retry_after_s(headers.get("retry-after", ""), RETRY_S))
         hint = {401: "is `authorization` right?", 403: "is `authorization` right?"}.get(status)
         if 300 <= status < 400:
             hint = f"it has moved to {headers.get('location')}; redirections are not followed"
         raise UserError(said, hint=hint)
-
-
-def _wait_s(text: str) -> float:
-    """Retry-After: seconds, or a date."""
-    if text.isdigit():
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
-        return RETRY_S
 
 
 def _digest(raw: bytes) -> str:

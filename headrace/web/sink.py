@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -25,6 +23,7 @@ from headrace.connector import RecordsRefused
 from headrace.errors import Retriable, UserError
 from headrace.files.places import Place
 from headrace.web.requests import CONTENT, Body, Cells, cells, requests
+from headrace.web.retry_after import retry_after_s
 
 if TYPE_CHECKING:
     import httpx2 as httpx
@@ -181,7 +180,7 @@ class HttpSink:
                 if refused is not None:
                     return refused
                 said = f"{self.where} answers {said}"
-                wait_s = max(wait_s, _retry_after_s(answer))
+                wait_s = max(wait_s, retry_after_s(answer.headers.get("Retry-After", ""), 0.0))
             if attempt == self.config.retries_max or wait_s > WAIT_MAX_S:
                 break
             log.info("a request is sent again", extra={"connector": self.name, "wait_s": wait_s, "why": said})
@@ -194,15 +193,3 @@ class HttpSink:
         if status in OF_THE_CONNECTOR or status < 400:
             raise UserError(f"{self.where} answers {said}", hint="are url, method and authorization right?")
         return None if status in AGAIN or status >= 500 else said
-
-
-def _retry_after_s(answer: Any) -> float:
-    """What the server asks for: seconds, or a date. 0 where it says nothing that can be read."""
-    given = answer.headers.get("Retry-After", "").strip()
-    if given.isdigit():
-        return float(given)
-    try:
-        at = parsedate_to_datetime(given)
-    except ValueError:
-        return 0.0
-    return max(0.0, (at.replace(tzinfo=at.tzinfo or UTC) - datetime.now(UTC)).total_seconds())

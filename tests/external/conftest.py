@@ -7,16 +7,14 @@ tests, even when they are killed: a watcher holds the other end of a pipe.
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import hashlib
 import json
 import os
 import secrets
-import shutil
 import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ import pytest
 from headrace.loop.dispatch.airflow import Airflow, AirflowConfig
 from headrace.stack.connect import running
 from tests.conftest import Stack
+from tests.external import environments
 from tests.external.postgres import Postgres, postgres
 from tests.ports import free_port
 
@@ -95,30 +94,6 @@ def _http(method: str, url: str, body: bytes | None, headers: dict[str, str]) ->
         return json.load(answer)
 
 
-def airflow_environment() -> Path:
-    """The folder of Airflow's environment, installed if it is not there: from pinned versions, once for a user."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace"
-    base.mkdir(parents=True, exist_ok=True)
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    folder = base / f"airflow-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}-py{python}"
-    with (base / "airflow.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", *(["--without-pip"] if _has_uv() else []), str(folder)],
-                           check=True)
-            install = ([sys.executable, "-m", "uv", "pip", "install", "-q", "--python"] if _has_uv()
-                       else [sys.executable, "-m", "pip", "-q", "--python"])
-            rest = [] if _has_uv() else ["install"]
-            subprocess.run([*install, str(folder / "bin" / "python"), *rest, "-r", str(LOCK)], check=True)
-            (folder / "complete").touch()
-    return folder
-
-
-def _has_uv() -> bool:
-    return subprocess.run([sys.executable, "-m", "uv", "--version"], capture_output=True, check=False).returncode == 0
-
-
 def _settings(home: Path, project: Path, port: int) -> dict[str, str]:
     """Airflow's settings, and the few that the DAGs read."""
     url = f"http://127.0.0.1:{port}"
@@ -145,7 +120,7 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (project / "train.py").write_text(TRAIN)
     password, port = secrets.token_hex(8), free_port()
     (home / "passwords.json").write_text(json.dumps({"headrace": password}))
-    program = airflow_environment() / "bin" / "airflow"
+    program = environments.environment("airflow", LOCK) / "bin" / "airflow"
     stale = {name for name in os.environ if name.startswith(("HEADRACE_", "AIRFLOW"))}
     environment = {name: value for name, value in os.environ.items() if name not in stale}
     environment |= {**_settings(home, project, port), "HEADRACE_AIRFLOW_PASSWORD": password,
@@ -204,6 +179,14 @@ def pg() -> Iterator[Postgres]:
     """A real PostgreSQL. A test that stops it starts it again."""
     with postgres() as server:
         yield server
+
+
+@pytest.fixture
+def database(pg: Postgres) -> str:
+    """A database of the test's own."""
+    name = f"test_{uuid.uuid4().hex[:8]}"
+    pg.sql(f"CREATE DATABASE {name}")
+    return name
 
 
 @pytest.fixture(scope="session")

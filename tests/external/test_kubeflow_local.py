@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from headrace.loop.dispatch.kubeflow import OWN_PIPELINE
-from headrace.stack.jars import cache_folder
 from tests.contract.test_k8s_strict import request
+from tests.external.environments import environment
 
 pytestmark = [pytest.mark.external, pytest.mark.timeout(900)]
 
@@ -36,14 +36,7 @@ pathlib.Path(asked.result).write_text(json.dumps({"trigger": told["id"], "versio
 @pytest.fixture(scope="module")
 def kfp() -> Path:
     """The SDK's interpreter; installed once, in the cache."""
-    venv, wanted = cache_folder() / "venv-kfp", (HERE / "kfp.lock").read_text()
-    if not (venv / "lock").is_file() or (venv / "lock").read_text() != wanted:
-        uv = str(Path(sys.executable).with_name("uv"))
-        subprocess.run([uv, "venv", "-q", "--clear", "--python", sys.executable, str(venv)], check=True)
-        subprocess.run([uv, "pip", "install", "-q", "--python", str(venv / "bin/python"), "-r", str(HERE / "kfp.lock")],
-                       check=True)
-        (venv / "lock").write_text(wanted)
-    return venv / "bin/python"
+    return environment("kfp", HERE / "kfp.lock") / "bin" / "python"
 
 
 def run(python: Path, *arguments: object) -> subprocess.CompletedProcess[str]:

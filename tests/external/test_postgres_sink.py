@@ -33,13 +33,6 @@ Make = Callable[..., PostgresSink]
 
 
 @pytest.fixture
-def database(pg: Postgres) -> str:
-    name = f"test_{uuid.uuid4().hex[:8]}"
-    pg.sql(f"CREATE DATABASE {name}")
-    return name
-
-
-@pytest.fixture
 def make(pg: Postgres, database: str) -> Any:
     made: list[PostgresSink] = []
 

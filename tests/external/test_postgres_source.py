@@ -7,7 +7,6 @@ import json
 import random
 import threading
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
@@ -85,13 +84,6 @@ class Reader:
         for _ in range(times):
             self.pull()
         assert len(self.rows) == before, self.rows[before:]
-
-
-@pytest.fixture
-def database(pg: Postgres) -> str:
-    name = f"test_{uuid.uuid4().hex[:8]}"
-    pg.sql(f"CREATE DATABASE {name}")
-    return name
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any
 
 from headrace.errors import Retriable, UserError
+from headrace.web.retry_after import retry_after_s
 
 RETRY_S = 5.0
 """When nobody says how long to wait."""
@@ -51,15 +51,7 @@ class Answer:
 
     def retry_after_s(self, now: datetime | None = None) -> float:
         """As Retry-After says, in seconds or as a date; else RETRY_S."""
-        written = self.headers.get("retry-after", "").strip()
-        if written.isdigit():
-            return float(written)
-        try:
-            at = parsedate_to_datetime(written)
-        except ValueError:
-            return RETRY_S
-        at = at if at.tzinfo else at.replace(tzinfo=UTC)
-        return max(0.0, (at - (now or datetime.now(UTC))).total_seconds())
+        return retry_after_s(self.headers.get("retry-after", ""), RETRY_S, now)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
