@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from headrace.stack.part import Launch
 DETACH = 'exec 3>&-; "$@" >>"$0" 2>&1 </dev/null & echo $!'
 """The shell ends at once, so the process belongs to init: none of ours has to reap it, and none takes it along."""
 TAIL_BYTES = 64 * 1024
+EXEC_TIMEOUT_S, EXEC_POLL_S = 2.0, 0.005
+"""A kernel thread, which may have the number of a process long gone, has no command line either, ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +57,35 @@ def find(pidfile: Path) -> Running | None:
     try:
         written = json.loads(pidfile.read_text())
         process = psutil.Process(written["pid"]) if written["pid"] else _search(written["token"])
+        if not _carries(written["token"], _command_line(process)):
+            return None
         with process.oneshot():
-            if process.status() == psutil.STATUS_ZOMBIE or not _is_ours(process, written["token"]):
+            if process.status() == psutil.STATUS_ZOMBIE:
                 return None
             return Running(process.pid, process.memory_info().rss, process.create_time())
     except (FileNotFoundError, psutil.NoSuchProcess, psutil.AccessDenied):
         return None
 
 
-def _is_ours(process: psutil.Process, token: str) -> bool:
-    return f"-Dheadrace.token={token}" in process.cmdline()
+def _command_line(process: psutil.Process) -> list[str]:
+    """Its arguments; while it is changing into another program Linux shows none for a moment: that is waited out."""
+    deadline = time.monotonic() + EXEC_TIMEOUT_S
+    line: list[str] = process.cmdline()
+    while not line and time.monotonic() < deadline:
+        time.sleep(EXEC_POLL_S)
+        line = process.cmdline()
+    return line
+
+
+def _carries(token: str, line: list[str]) -> bool:
+    return f"-Dheadrace.token={token}" in line
 
 
 def _search(token: str) -> psutil.Process:
     """The process with this token, by looking at every one."""
     for process in psutil.process_iter():
         try:
-            if _is_ours(process, token):
+            if _carries(token, process.cmdline()):
                 return process
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue

@@ -84,6 +84,18 @@ def test_a_start_cut_off_before_its_pid_was_known_is_found_by_its_token(tmp_path
         assert cut_off.poll() is not None
 
 
+def test_a_process_is_found_while_it_becomes_another_program(tmp_path: Path) -> None:
+    pidfile, script = tmp_path / "kafka.pid", tmp_path / "again.sh"
+    script.write_text('exec /bin/sh "$0" "$@"\n')
+    with subprocess.Popen(["/bin/sh", script, "-Dheadrace.token=0011223344556677"]) as ever_new:
+        try:
+            pidfile.write_text(json.dumps({"pid": ever_new.pid, "token": "0011223344556677"}))
+            found = [supervise.find(pidfile) for _ in range(1000)]
+        finally:
+            ever_new.kill()
+    assert all(found), f"not found {found.count(None)} times of 1,000"
+
+
 def test_no_pidfile_is_nothing_running(tmp_path: Path) -> None:
     assert supervise.find(tmp_path / "none.pid") is None
     assert not supervise.stop(tmp_path / "none.pid", timeout_s=1)
