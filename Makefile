@@ -5,10 +5,10 @@ UV := $(BIN)/uv
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest --durations=12 -n $(WORKERS) --dist loadfile
 
-.PHONY: setup setup-demo demo test test-external test-all lint bench lock clean help
+.PHONY: setup setup-demo demo test faults test-external test-all lint bench lock clean help
 
 help:            ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: .venv/.all   ## .venv with everything, locked
 setup-demo: .venv/.demo
@@ -38,8 +38,12 @@ test: setup      ## all that needs nothing but Python (at most 20 minutes); name
 test-external: setup ## against real Airflow, MLflow, kfp, PostgreSQL and Kafka Connect; installs them
 	$(PYTEST) -m external
 
+FAULTS ?= tests/faults
+faults: setup    ## things broken on purpose, as often as docs say; FAULTS=tests/faults/test_kill.py for one
+	$(PYTEST) -m faults --faults full $(FAULTS)
+
 test-all: setup  ## every tier
-	$(PYTEST)
+	$(PYTEST) --faults full
 
 lint: setup      ## ruff, mypy --strict, headrace lint
 	$(BIN)/ruff check .

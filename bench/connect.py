@@ -14,10 +14,12 @@ import json
 import os
 import shutil
 import statistics
+import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from itertools import cycle, islice
 from pathlib import Path
@@ -28,12 +30,15 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import job  # noqa: E402
 import load  # noqa: E402
+import psutil  # noqa: E402
 import run  # noqa: E402
 
-from headrace.peek import bounds, scan  # noqa: E402
+from headrace.peek import scan  # noqa: E402
 
 GOALS = {"csv": 5, "postgres": 3, "deltalake": 3}
 SHARE = {"csv": 1.0, "postgres": 0.05, "deltalake": 0.3}
+CSV_TIMES = 10
+"""Lines of the file, times --records: enough for both to get going."""
 KEY = "time_hour,carrier,flight,origin"
 Once = Callable[[str, str, int], dict[str, Any]]
 """(engine, topic, records) → {records, records_per_s, rss_mb, cpu_s}"""
@@ -109,19 +114,25 @@ def to_delta(topic: str, records: int, rounds: int) -> dict[str, Any]:
 
 
 def from_csv(records: int, rounds: int) -> dict[str, Any]:
-    """The same file of flights, line by line as text: by the class FileStreamSource here, and by the real one. Ours
-    writes each line exactly once; the real one at least once, as it does by itself."""
-    from headrace.stack.connect import running
+    """The same file of flights, line by line as text: by the class FileStreamSource of our worker, and by the real
+    one's. Both run as servers, and are told by the same request. Ours writes each line exactly once; the real one at
+    least once, as it does by itself."""
+    from headrace.stack import supervise
+    from headrace.stack.connect import CONNECT, running
+    from headrace.stack.lifecycle import Where
 
     file = run.WORK / "flights.csv"
     write_csv(file, records)
     keys = {"connector.class": "FileStreamSource", "file": str(file), "tasks.max": "1",
             "value.converter": "org.apache.kafka.connect.storage.StringConverter"}
-    with running(os.environ["HEADRACE_BOOTSTRAP"], run.WORK / "connect") as url:
+    with running(os.environ["HEADRACE_BOOTSTRAP"], run.WORK / "connect") as theirs, worker() as (ours, process):
+        there = supervise.find(Where(run.WORK / "connect").pidfile(CONNECT))
+        assert there is not None
+        servers = {"headrace": (ours, process), "loop": (theirs, psutil.Process(there.pid))}
+
         def once(engine: str, tag: str, n: int) -> dict[str, Any]:
             job.create(tag)
-            config = {**keys, "name": tag, "topic": tag}
-            found = real(url, config, n) if engine == "loop" else ours(config)
+            found = copied(*servers[engine], {**keys, "name": tag, "topic": tag}, n)
             assert committed(tag) == n, f"{engine}: {committed(tag)} of {n} lines"
             return found
 
@@ -135,38 +146,66 @@ def write_csv(file: Path, records: int) -> None:
         out.writelines(islice(cycle(lines), records))
 
 
-def ours(config: dict[str, str]) -> dict[str, Any]:
-    """`headrace connect` until the file's end."""
-    home = run.WORK / "projects" / config["name"]
-    home.mkdir(parents=True)
-    (home / "source.json").write_text(json.dumps(config))
-    command = [sys.executable, "-m", "headrace", "connect", "source.json", "--drain", "--json"]
-    lines, peak, cpu = run.measured(command, home)
-    told = next(line for line in lines if line.get("connector") == config["name"])
-    return {"records": told["records"], "records_per_s": round(told["records"] / told["seconds"]),
-            "rss_mb": round(peak), "cpu_s": round(cpu, 1)}
+@contextmanager
+def worker() -> Iterator[tuple[str, psutil.Process]]:
+    """`headrace connect` as a server: its URL, and the process."""
+    from headrace.stack.connect import answers
+    from tests.ports import free_port
+
+    group, home = f"bench-{uuid.uuid4().hex[:6]}", run.WORK / "projects" / "worker"
+    home.mkdir(parents=True, exist_ok=True)
+    host, port = "127.0.0.1", free_port()
+    with (home / "worker.log").open("w") as log:
+        command = [sys.executable, "-m", "headrace", "connect", "--listen", f"{host}:{port}", "--group", group]
+        process = subprocess.Popen(command, cwd=home, stdout=log, stderr=log)
+        try:
+            until(lambda: answers(host, port), "our worker answers", 60)
+            yield f"http://{host}:{port}", psutil.Process(process.pid)
+        finally:
+            process.terminate()
+            process.wait(30)
 
 
-def real(url: str, config: dict[str, str], records: int) -> dict[str, Any]:
-    """Kafka Connect, from the answer to the request that makes the connector to the last record in the topic."""
+def until(true: Callable[[], bool], what: str, timeout_s: float) -> None:
+    end = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < end, f"not within {timeout_s:g} s: {what}"
+        time.sleep(0.02)
+
+
+def copied(url: str, process: psutil.Process, config: dict[str, str], records: int) -> dict[str, Any]:
+    """A connector at a worker: from the request that makes it to the last record that is committed. `rss_mb` is what
+    the worker holds then."""
     import httpx2 as httpx
 
     name = config["name"]
-    httpx.post(f"{url}/connectors", json={"name": name, "config": config}, timeout=60).raise_for_status()
-    begun, end = time.perf_counter(), time.monotonic() + 600
-    while (there := written(name)) < records:
-        assert time.monotonic() < end, f"Kafka Connect has written {there} of {records} lines in ten minutes"
-        time.sleep(0.05)
-    seconds = time.perf_counter() - begun
+    with ends(name) as written:
+        begun, cpu = time.perf_counter(), cpu_s(process)
+        httpx.post(f"{url}/connectors", json={"name": name, "config": config}, timeout=60).raise_for_status()
+        until(lambda: written() >= records, f"{records} lines in {name}", 600)
+        seconds = time.perf_counter() - begun
     httpx.delete(f"{url}/connectors/{name}", timeout=60).raise_for_status()
-    return {"records": records, "records_per_s": round(records / seconds), "rss_mb": 0, "cpu_s": 0.0}
+    return {"records": records, "records_per_s": round(records / seconds), "cpu_s": round(cpu_s(process) - cpu, 1),
+            "rss_mb": round(process.memory_info().rss / 1e6)}
 
 
-def written(topic: str) -> int:
-    """Offsets in a topic: its records, where no transaction has left a marker."""
+def cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+@contextmanager
+def ends(topic: str) -> Iterator[Callable[[], int]]:
+    """How many offsets of a topic are committed. (The markers of transactions are among them: one a partition and
+    transaction, far fewer than a transaction has records.)"""
+    from confluent_kafka import TopicPartition
+
+    from headrace.peek import reader
     from headrace.settings import load as settings
 
-    return sum(high - low for low, high in bounds(settings(run.WORK), topic).values())
+    with reader(settings(run.WORK)) as consumer:
+        there = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+        yield lambda: sum(consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in there)
 
 
 def committed(topic: str) -> int:
@@ -193,7 +232,7 @@ def measure(records: int, rounds: int) -> dict[str, Any]:
     """Within `run.broker()`."""
     topic = f"bench-connect-{uuid.uuid4().hex[:6]}"
     load.backlog(topic, records)
-    return {"csv": from_csv(records, rounds), "postgres": to_postgres(topic, records, rounds),
+    return {"csv": from_csv(records * CSV_TIMES, rounds), "postgres": to_postgres(topic, records, rounds),
             "deltalake": to_delta(topic, records, rounds)}
 
 

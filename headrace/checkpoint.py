@@ -200,15 +200,22 @@ class Transactions:
 
     def _send(self, producer: Producer, part: Outgoing) -> None:
         try:
-            # positional: topic, value, key, partition, callback, on_delivery, timestamp, headers; of the two that take
-            # a function the first counts, though it be None
-            told: Iterable[Any] = repeat(None)
-            if part.partition >= 0:  # where its last record lands is of interest
-                told = chain(repeat(None, len(part) - 1), (self._on_delivery,))
-            deque(map(producer.produce, repeat(part.topic), part.values, part.keys, repeat(part.partition),
-                      told, repeat(None), part.timestamps_ms, part.headers), maxlen=0)
+            deque(map(producer.produce, repeat(part.topic), *self._columns(part)), maxlen=0)
         except BufferError as error:
             raise AssertionError("the producer's queue is smaller than a bounded batch") from error
+
+    def _columns(self, part: Outgoing) -> list[Iterable[Any]]:
+        """What `produce` takes by position: value, key, partition, callback, on_delivery, timestamp, headers. Of the
+        two functions the first counts, though it be None. Columns at the end with nothing in them are left out: each
+        would cost every call."""
+        placed = part.partition >= 0  # where its last record lands is of interest
+        told: Iterable[Any] = chain(repeat(None, len(part) - 1), (self._on_delivery,)) if placed else repeat(None)
+        columns: list[tuple[bool, Iterable[Any]]] = [
+            (True, part.values), (part.keys.count(None) < len(part), part.keys), (placed, repeat(part.partition)),
+            (placed, told), (False, repeat(None)), (any(part.timestamps_ms), part.timestamps_ms),
+            (any(part.headers), part.headers)]
+        last = max(at for at, (needed, _) in enumerate(columns) if needed)
+        return [column for _, column in columns[:last + 1]]
 
     def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
         if error is None:

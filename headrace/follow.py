@@ -14,6 +14,7 @@ from collections.abc import Callable
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from headrace.errors import Retriable
+from headrace.peek import gulp
 from headrace.settings import Settings
 from headrace.topics import silent, watermarks
 
@@ -80,7 +81,7 @@ class Follower:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            got = self._consumer.consume(BATCH_MAX, POLL_S)
+            got = gulp(self._consumer, BATCH_MAX, POLL_S)
             records = [message for message in got if message.error() is None]
             try:
                 if records:

@@ -56,6 +56,13 @@ def reader(settings: Settings, **overrides: Any) -> Iterator[Consumer]:
         consumer.close()
 
 
+def gulp(consumer: Consumer, records_max: int, wait_s: float) -> list[Message]:
+    """The records and events that are here, `records_max` at most; the first is waited for, `wait_s` at most.
+    (`consume` by itself waits for as many as it is asked for.)"""
+    got: list[Message] = consumer.consume(1, wait_s)
+    return got + consumer.consume(records_max - 1, 0) if got and records_max > 1 else got
+
+
 def first_records(settings: Settings, positions: Collection[Position], *,
                   timeout_s: float = 5.0) -> dict[Position, Message | None]:
     """The first committed record at or after each position; None where the partition ends before one.
@@ -129,7 +136,7 @@ def scan(settings: Settings, topic: str, starts: Mapping[int, int] | None = None
         consumer.assign([TopicPartition(topic, p, max(limits[p][0], (starts or {}).get(p, 0))) for p in left])
         heard = time.monotonic()
         while left:
-            got = consumer.consume(batch_max, POLL_S)
+            got = gulp(consumer, batch_max, POLL_S)
             if got:
                 heard = time.monotonic()
             elif time.monotonic() - heard > SILENCE_S:

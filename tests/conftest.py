@@ -25,6 +25,17 @@ hypothesis_settings.load_profile("headrace")
 TOPIC_TIMEOUT_S = 30
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--faults", choices=("short", "full"), default="short", help="how often things are broken on "
+                     "purpose, where a test makes a difference")
+
+
+@pytest.fixture(scope="session")
+def faults(request: pytest.FixtureRequest) -> str:
+    """“short” or “full”."""
+    return str(request.config.getoption("--faults"))
+
+
 @dataclass(frozen=True, slots=True)
 class Stack:
     """A broker and a registry that answer. `settings` points to them, with a temporary project folder."""

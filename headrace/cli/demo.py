@@ -68,13 +68,18 @@ def _tell(outcome: Outcome, keep: bool) -> None:
              (f"headrace consume {staged.outputs[0]} --from-beginning -n 3", "what passed"),
              (f"headrace quarantine list {staged.quarantine}", "what was held back, and why"),
              (f"headrace lag {staged.group}", "how far a flow is"),
-             *([(f"headrace loop explain --control headrace.{outcome.board.run}", "why the last model was asked for")]
-               if outcome.loop else []),
+             *(_of_the_loop(outcome, staged.plan.project) if outcome.loop else []),
              (f"headrace test {_near(staged.plan.project / 'flows')}", "what the flows promise"),
              ("headrace new my-flow --from your.csv", "the same with your own data")]
     for command, why in tries:
         print(f"  {command:<62} {why}")
     print(f"\nThe report: {outcome.report}\n")
+
+
+def _of_the_loop(outcome: Outcome, project: Path) -> list[tuple[str, str]]:
+    sink = _near(project / "connectors" / "scored-delta.json")
+    return [(f"headrace loop explain --control headrace.{outcome.board.run}", "why the last model was asked for"),
+            *([(f"headrace connect {sink} --drain", "the predictions, in a Delta table")] if sink.is_file() else [])]
 
 
 def _tell_loop(told: Mapping[str, Any]) -> None:

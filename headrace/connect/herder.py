@@ -53,8 +53,8 @@ class Herder:
         self._ticker = threading.Thread(target=self._tick, name="herder-restarts", daemon=True)
 
     # The worker's life ───────────────────────────────────────────────────────────────────────────────────────────────
-    def start(self) -> None:
-        """Take up what the store has. Raises BrokerError."""
+    def start(self, first: Callable[[], None] = lambda: None) -> None:
+        """Take up what the store has, do what is to be done `first`, and be ready. Raises BrokerError."""
         configs, statuses = self.store.open()
         for (kind, name, *_), declared in configs.items():
             if kind == "connector":
@@ -69,6 +69,7 @@ class Herder:
         for name in list(self._connectors):
             self._pool.submit(self._begin, name)
         self._ticker.start()
+        first()
         self.ready = True
 
     def stop(self) -> None:

@@ -53,10 +53,12 @@ def serve(settings: Settings, *, files: Sequence[Path] = (), listen: str | None 
 
 
 def _run(herder: Herder, files: Sequence[Path], stop: threading.Event) -> None:
-    try:
-        herder.start()
+    def take_files() -> None:
         for path in files:
             _create(herder, path)
+
+    try:
+        herder.start(take_files)
         log.info("the worker is ready", extra={"worker": herder.worker_id, "connectors": herder.names()})
         stop.wait()
     finally:

@@ -37,8 +37,8 @@ from headrace.topics import ensure
 log = logging.getLogger("headrace.connect")
 T = TypeVar("T")
 ABORTS_MAX = 10
-GATHERED_MAX = 200_000
-"""Records in a transaction, whatever its interval."""
+GATHERED_MAX, GATHERED_BYTES_MAX = 200_000, 32 << 20
+"""Records in a transaction, and roughly bytes, whatever its interval."""
 
 
 @dataclass(slots=True)
@@ -51,6 +51,11 @@ class _Batch:
     pulled: list[Pulled] = field(default_factory=list)
     records: int = 0
     rejected: int = 0
+    bytes: int = 0
+
+    @property
+    def full(self) -> bool:
+        return self.records >= GATHERED_MAX or self.bytes >= GATHERED_BYTES_MAX
 
 
 class _Producer(Transactions):
@@ -81,6 +86,7 @@ class SourceTask:
                                       overrides.librdkafka(spec, "producer"))
         self.positions: dict[bytes, Mapping[str, Any]] = {}
         self._state = ""
+        self._gathered: _Batch | None = None
         self._pending: tuple[Future[None], _Batch] | None = None
 
     def run(self) -> None:
@@ -96,8 +102,8 @@ class SourceTask:
             self.positions = {key: one.position for key, one in found.items()}
             self._insist(lambda: self.source.open(self._stored), None)
             self._tell()
-            with ThreadPoolExecutor(1, thread_name_prefix="commit") as committer:
-                self._cycle(committer)
+            with ThreadPoolExecutor(1, thread_name_prefix="commit") as self._committer:
+                self._cycle()
         except Abandoned:
             pass
         finally:
@@ -128,39 +134,39 @@ class SourceTask:
 
     def _wait(self, seconds: float) -> None:
         """Between two tries: what was committed meanwhile is told to the source, and what is asked for to its owner."""
-        if self._pending is not None and self._pending[0].done():
-            self._settle()
+        if self._pending is None or self._pending[0].done():
+            self._submit()
         self._tell()
         self.controls.wait(seconds)
 
-    def _cycle(self, committer: ThreadPoolExecutor) -> None:
+    def _cycle(self) -> None:
         pace = Pace(self.common.rate_records_per_second, self.common.batch_records)
-        batch: _Batch | None = None
         while not self.controls.stop.is_set():
             if self.controls.paused:
-                self._submit(committer, batch)
-                self._settle()
-                batch = None
+                self._flush()
                 self._paused()
                 continue
             pulled = self._insist(lambda: self.source.pull(pace.records_max), None)
             if pulled is not None:
-                batch = self._taken(pulled, batch)
-            if batch is not None and (pulled is None or self._full(batch)):
-                self._submit(committer, batch)
-                batch = None
-            if pulled is None or len(pulled) < pace.records_max:
+                self._gather(pulled)
+            behind = pulled is not None and len(pulled) == pace.records_max
+            if self._gathered is not None and (pulled is None or self._due(self._gathered, behind)):
+                self._submit()
+            if not behind:
                 self._settle()
             if pulled is None and (self.source.ended or self.task.drain):
                 break
             if pulled is not None:
                 pace.wait(len(pulled), self.controls.stop)
-        self._submit(committer, batch)
-        self._settle()
+        self._flush()
 
-    def _full(self, batch: _Batch) -> bool:
-        if self.common.transaction_boundary == "poll" or batch.records >= GATHERED_MAX:
+    def _due(self, batch: _Batch, behind: bool) -> bool:
+        """Whether to commit it now. In a backlog what comes while another commits goes together, since a transaction
+        costs as much for one record as for many."""
+        if batch.full:
             return True
+        if self.common.transaction_boundary == "poll":
+            return not (behind and self._pending is not None and not self._pending[0].done())
         return time.monotonic() >= batch.begun + float(self.common.transaction_interval_ms) / 1e3
 
     def _paused(self) -> None:
@@ -169,23 +175,23 @@ class SourceTask:
             self.controls.wait(1.0)
         self._tell()
 
-    def _taken(self, pulled: Pulled, batch: _Batch | None) -> _Batch:
-        """What was pulled, encoded, in a transaction's batch."""
+    def _gather(self, pulled: Pulled) -> None:
+        """What was pulled, encoded, for the next transaction."""
         timeout_ms = self.common.errors_retry_timeout_ms
         sent, failures = self._insist(lambda: self._encoded(pulled.records),
                                       None if timeout_ms < 0 else timeout_ms / 1e3)
         bad = self._rejected(pulled, failures)
         if bad and self.common.errors_tolerance == "none":
-            self._settle()  # what came before it is written
+            self._flush()  # what came before it is written
         dead = self.errors.judge(bad)
-        batch = batch or _Batch(time.monotonic())
+        batch = self._gathered = self._gathered or _Batch(time.monotonic())
         batch.parts += [part for part in (*sent, *dead) if len(part)]
         key = offsets.key_of(self.spec.name, pulled.partition)
         batch.positions[key] = self.positions[key] = pulled.position
         batch.pulled.append(pulled)
         batch.records += sum(map(len, sent))
         batch.rejected += len(bad)
-        return batch
+        batch.bytes += sum(records.value.values.nbytes for records in pulled.records)
 
     def _encoded(self, pulled: Sequence[Records]) -> tuple[list[Outgoing], list[Failure]]:
         failures: list[Failure] = []
@@ -213,12 +219,17 @@ class SourceTask:
         return unread + [Rejected(stage=one.stage, by=one.by, reasons=(one.reason,), where=pulled.where(one.index),
                                   value=pulled.raw(one.index), topic=topic) for one in failures]
 
-    def _submit(self, committer: ThreadPoolExecutor, batch: _Batch | None) -> None:
-        """Begin to commit, once what is being committed is."""
-        if batch is None:
-            return
+    def _submit(self) -> None:
+        """Begin to commit what is gathered, once what is being committed is."""
         self._settle()
-        self._pending = committer.submit(self._commit, batch), batch
+        if self._gathered is not None:
+            self._pending = self._committer.submit(self._commit, self._gathered), self._gathered
+            self._gathered = None
+
+    def _flush(self) -> None:
+        """Until all that is gathered is committed."""
+        self._submit()
+        self._settle()
 
     def _settle(self) -> None:
         """Wait for the commit that is under way, and tell the source."""

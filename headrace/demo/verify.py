@@ -15,6 +15,7 @@ from headrace.batch import SOURCE_HEADER
 from headrace.connectors.quarantine import REASONS, STEP
 from headrace.demo.folder import SHARED, Staged
 from headrace.errors import BrokerError
+from headrace.peek import gulp
 from headrace.settings import Settings
 from headrace.topics import watermarks
 
@@ -129,7 +130,7 @@ def read(settings: Settings, topic: str) -> Iterator[list[Any]]:
         consumer.assign([TopicPartition(topic, partition, 0) for partition in waiting])
         silent = 0.0
         while waiting:
-            got = consumer.consume(READ_MAX, POLL_S)
+            got = gulp(consumer, READ_MAX, POLL_S)
             silent = 0.0 if got else silent + POLL_S
             if silent > SILENT_S:
                 raise BrokerError(f"{topic}: nothing came for {SILENT_S:g} s, and its end was not reached")

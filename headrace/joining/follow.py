@@ -17,7 +17,7 @@ from headrace.codec import AvroSchema, Decoder
 from headrace.errors import BrokerError, UserError
 from headrace.ingest import format_of, open_reader
 from headrace.joining.table import Table
-from headrace.peek import POLL_S, SILENCE_S, bounds, reader
+from headrace.peek import POLL_S, SILENCE_S, bounds, gulp, reader
 from headrace.registry import Registry
 from headrace.settings import Settings
 
@@ -153,7 +153,7 @@ class TopicRows:
         return taken
 
     def _take(self, table: Table, timeout_s: float, left: dict[int, int]) -> int:
-        got = self._consumer.consume(5_000, timeout_s)
+        got = gulp(self._consumer, 5_000, timeout_s)
         last = self._unread
         for message in got:
             error, partition, offset = message.error(), int(message.partition() or 0), int(message.offset() or 0)

@@ -20,7 +20,7 @@ from headrace.expressions import Expression, compile_expression
 from headrace.ingest.values import plain
 from headrace.marked import nearest
 from headrace.payloads import Reader, Written
-from headrace.peek import reader, show_key
+from headrace.peek import gulp, reader, show_key
 from headrace.registry import Registry
 from headrace.settings import Settings
 from headrace.topics import watermarks
@@ -86,8 +86,7 @@ class Consumption:
             ends = self._assign(consumer)
             heard = time.monotonic()
             while ends or not self.ask.until_end:
-                got = consumer.consume(BATCH_RECORDS, POLL_S) if self.ask.records_max is None or \
-                    self.ask.records_max > BATCH_RECORDS else consumer.consume(self.ask.records_max, POLL_S)
+                got = gulp(consumer, min(BATCH_RECORDS, self.ask.records_max or BATCH_RECORDS), POLL_S)
                 errors = list(map(methodcaller("error"), got))
                 messages = [m for m, error in zip(got, errors, strict=True) if error is None]
                 if messages:

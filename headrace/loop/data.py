@@ -22,7 +22,7 @@ from headrace.codec import AvroSchema, Decoder, parse
 from headrace.codec.decoder import HEADER_BYTES
 from headrace.errors import BrokerError, UserError
 from headrace.payloads import schema_id
-from headrace.peek import POLL_S, SILENCE_S, bounds, reader
+from headrace.peek import POLL_S, SILENCE_S, bounds, gulp, reader
 from headrace.registry import Registry
 from headrace.settings import Settings
 
@@ -138,7 +138,7 @@ def _span(consumer: Any, span: Span) -> Iterator[list[Message]]:
     consumer.assign([TopicPartition(span.topic, span.partition, span.offset_first)])
     heard, left = monotonic(), span.offset_last - span.offset_first + 1
     while monotonic() - heard < SILENCE_S:
-        got = consumer.consume(min(BATCH_RECORDS, left), POLL_S)  # it waits for as many as it is asked for
+        got = gulp(consumer, min(BATCH_RECORDS, left), POLL_S)
         errors = list(map(methodcaller("error"), got))
         records = list(compress(got, (error is None for error in errors)))
         if records:
