@@ -79,6 +79,8 @@ class Pulled:
     """Its original bytes, for the dead-letter topic."""
     failures: Sequence[tuple[str, bytes, Sequence[str]]] = ()
     """(where, original bytes, reasons) of what could not become a record at all."""
+    more: bool = False
+    """Whether the next may be there already, so that nobody waits to hear that this one is committed."""
 
     def __len__(self) -> int:
         return sum(map(len, self.records)) + len(self.failures)
@@ -90,7 +92,7 @@ class Source(Protocol):
     Made by `SOURCE(config, project=…)`, `config` being an instance of its `Config`. A class may say
     `wants_schema: ClassVar[bool] = True`: then the runtime sets its instance's `schema: AvroSchema | None` before
     `open`, to what the common key `schema` names, None where that is left out; the source says whether it can do
-    without.
+    without. And by `batch_records` how many records it is asked for at a time where `batch.records` is left out.
     """
 
     Config: ClassVar[type[Config]]

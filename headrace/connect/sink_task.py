@@ -37,9 +37,9 @@ T = TypeVar("T")
 PATIENT_S = 1.0
 """So long the consumer waits for a put before its partitions are paused: to pause throws away what it has fetched."""
 POLL_S = 0.1
-LINGER_S, BATCH_RECORDS = 0.1, 20_000
-"""How long a poll that is not full waits for more, and what is full, where neither `batch.linger.ms` and
-`batch.records` nor the sink's class (`linger_s`, `batch_records`) say otherwise."""
+LINGER_S = 0.1
+"""How long a poll that is not full waits for more, where neither `batch.linger.ms` nor the sink's class (`linger_s`)
+says otherwise."""
 
 
 class SinkTask:
@@ -55,9 +55,7 @@ class SinkTask:
         self.dead = DeadLetters(spec, task.settings, self.errors)
         linger_ms = self.common.batch_linger_ms
         self.linger_s = getattr(spec.cls, "linger_s", LINGER_S) if linger_ms is None else linger_ms / 1e3
-        told = "batch_records" in self.common.model_fields_set
-        records_max = self.common.batch_records if told else getattr(spec.cls, "batch_records", BATCH_RECORDS)
-        self.pace = Pace(self.common.rate_records_per_second, records_max)
+        self.pace = Pace(self.common.rate_records_per_second, spec.batch_records)
         self.group = Group(spec, task.settings, task.number, assigned=self._assigned, revoked=self._revoked)
         self.generation = 0
         self.opened = True

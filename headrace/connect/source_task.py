@@ -140,7 +140,7 @@ class SourceTask:
         self.controls.wait(seconds)
 
     def _cycle(self) -> None:
-        pace = Pace(self.common.rate_records_per_second, self.common.batch_records)
+        pace = Pace(self.common.rate_records_per_second, self.spec.batch_records)
         while not self.controls.stop.is_set():
             if self.controls.paused:
                 self._flush()
@@ -149,7 +149,7 @@ class SourceTask:
             pulled = self._insist(lambda: self.source.pull(pace.records_max), None)
             if pulled is not None:
                 self._gather(pulled)
-            behind = pulled is not None and len(pulled) == pace.records_max
+            behind = pulled is not None and (pulled.more or len(pulled) == pace.records_max)
             if self._gathered is not None and (pulled is None or self._due(self._gathered, behind)):
                 self._submit()
             if not behind:

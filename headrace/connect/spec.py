@@ -95,6 +95,12 @@ class Spec:
         """A sink's consumer group."""
         return self.keys.get("consumer.override.group.id") or f"connect-{self.name}"
 
+    @property
+    def batch_records(self) -> int:
+        """How many records at a time: as told, else as its class wishes."""
+        told = "batch_records" in self.common.model_fields_set
+        return int(self.common.batch_records if told else getattr(self.cls, "batch_records", self.common.batch_records))
+
     def under(self, prefix: str) -> dict[str, str]:
         """The keys of a family, without its prefix."""
         return under(self.keys, prefix)

@@ -76,7 +76,7 @@ class Common(Config):
         None, alias="errors.deadletterqueue.context.headers.enable", description="Whether dead letters have Kafka "
         "Connect's headers __connect.errors.* . Left out: yes; for Kafka Connect's own class names no, as there.")
     batch_records: int = Field(20_000, alias="batch.records", ge=1, le=200_000, description="Records at a time, at "
-                               "most: of a transaction, or of a put.")
+                               "most: of a source's pull, or of a put. Left out: files and tables take more.")
     rate_records_per_second: float | None = Field(
         None, alias="rate.records.per.second", gt=0, description="No faster than this. Left out: as fast as it goes.")
 
@@ -96,8 +96,9 @@ class SourceKeys(Common):
         "requested", alias="exactly.once.support", description="Either way: records and positions are written in one "
         "transaction.")
     transaction_boundary: Annotated[Literal["poll", "interval", "connector"], Lower] = Field(
-        "poll", alias="transaction.boundary", description="`poll`: a transaction is what the source gives at a time; "
-        "`interval`: what it gives in transaction.boundary.interval.ms.")
+        "poll", alias="transaction.boundary", description="`poll`: a transaction is what the source gives at a time, "
+        "in a backlog with what it gives while the one before is committed; `interval`: what it gives in "
+        "transaction.boundary.interval.ms.")
     transaction_interval_ms: int = Field(
         10_000, alias="transaction.boundary.interval.ms", ge=0, le=10_000, description="With interval: how long a "
         "transaction gathers records.")

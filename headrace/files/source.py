@@ -84,6 +84,8 @@ class FileSource:
 
     Config: ClassVar[type[FileSourceConfig]] = FileSourceConfig
     wants_schema: ClassVar[bool] = True
+    batch_records: ClassVar[int] = 100_000
+    """A pull is bounded by the block of the file it comes from."""
 
     def __init__(self, config: FileSourceConfig, *, project: Path) -> None:
         self.config, self.project = config, project
@@ -242,7 +244,7 @@ class _OpenFile:
             position, byte = {**piece.position, **self._head(piece.position.get("byte", HEAD_BYTES))}, ""
         return Pulled({"filename": self.name}, position, [one(self.topic, value)],
                       where=lambda i: f"{self.name}:{byte}{piece.at[i]}", raw=piece.raw,
-                      failures=self._failures(piece.bad, byte))
+                      failures=self._failures(piece.bad, byte), more=True)
 
     def _failures(self, bad: Sequence[Bad], byte: str) -> list[tuple[str, bytes, Sequence[str]]]:
         return [(f"{self.name}:{byte}{each.at}", each.raw, each.reasons) for each in bad]

@@ -53,16 +53,18 @@ def test_kill_9_of_a_file_stream_source(project: Settings, topic: Callable[..., 
     (folder / "in.txt").write_text("".join(f"line {n}\n" for n in range(LINES)))
     file = folder / "connectors/in.properties"
     file.write_text(f"name=in-{name}\nconnector.class=FileStreamSource\nfile=in.txt\ntopic={name}\n"
-                    "batch.records=100\n")
+                    "rate.records.per.second=8000\n")
     words = [sys.executable, "-m", "headrace", "connect", str(file), "--log", "debug"]
     log, chance = folder / "log", random.Random()
     for _ in range(KILLS):
         with log.open("w") as stderr:
             process = subprocess.Popen(words, cwd=folder, stdout=subprocess.DEVNULL, stderr=stderr)
-        until(lambda: '"committed"' in log.read_text())
-        time.sleep(chance.uniform(0, 0.5))
-        process.kill()
-        process.communicate()
+        try:
+            until(lambda: '"committed"' in log.read_text())
+            time.sleep(chance.uniform(0, 0.5))
+        finally:
+            process.kill()
+            process.communicate()
     assert len(read(project, name)) < LINES, "it was done before the last kill: the test proves nothing"
     done = subprocess.run([*words, "--drain", "--json"], cwd=folder, capture_output=True, text=True, timeout=120,
                           check=False)
