@@ -87,7 +87,7 @@ def got(bench: Bench) -> dict[str, Counter[Any]]:
             for name, column in columns.items()}
 
 
-@settings(max_examples=120)
+@settings(max_examples=40)
 @given(events, events, st.sampled_from([0, 4, 100]), st.booleans(), st.data())
 def test_any_interleaving_any_cuts_any_aborts(lefts: list[Event], rights: list[Event], late: int, one: bool,
                                               data: st.DataObject) -> None:
