@@ -90,7 +90,7 @@ def start(project: Path, flow: str, *more: str, env: dict[str, str] | None = Non
                             stderr=subprocess.PIPE, env={**os.environ, **(env or {})})
 
 
-def wait_for(process: subprocess.Popen[str], message: str, within_s: float = 40.0) -> None:
+def wait_for(process: subprocess.Popen[str], message: str, within_s: float = 150.0) -> None:
     """Read the worker's JSON log up to a message."""
     assert process.stderr is not None
     told: list[str] = []

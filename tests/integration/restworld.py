@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
 import threading
 import time
 import uuid
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -82,6 +84,9 @@ def inside(settings: Settings, of: str | None, files: tuple[Path, ...] = ()) -> 
         stop.set()
         thread.join(READY_S)
         assert not thread.is_alive()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()  # a connection that was being accepted as the loop ended, not in some later test
         if ended:
             raise ended[0]
 
