@@ -12,18 +12,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import lru_cache
 
 from headrace.batch import Batch, Headers, Meta, Outgoing, Rejects
 
 FLOW, STEP, REASONS, SOURCE, TIME = ("headrace.flow", "headrace.step", "headrace.reasons", "headrace.source",
                                      "headrace.time")
 OURS = frozenset({FLOW, STEP, REASONS, SOURCE, TIME})
+_quoted = json.JSONEncoder(ensure_ascii=False).encode  # kept, and given one text at a time: quicker than json.dumps
 
 
-@lru_cache(maxsize=4096)
-def _reasons(texts: tuple[str, ...]) -> bytes:
-    return json.dumps(texts, ensure_ascii=False).encode()
+def _reasons(texts: Sequence[str]) -> bytes:
+    """As JSON. Not kept for the next time: what outlives its batch stands between the objects of the next."""
+    return f"[{', '.join(map(_quoted, texts))}]".encode()
 
 
 class QuarantineSink:
@@ -46,8 +46,8 @@ class QuarantineSink:
         time = datetime.fromtimestamp(self.now_ms() / 1e3, UTC).isoformat(timespec="milliseconds").encode()
         fixed: Headers = [(FLOW, self.flow.encode()), (STEP, step.encode()), (TIME, time)]
         places = map("{}/{}@{}".format, meta.topics(), meta.partitions().tolist(), meta.offsets().tolist())
-        headers = [[*(h for h in own if h[0] not in OURS), *fixed, (REASONS, why), (SOURCE, place.encode())]
-                   for own, why, place in zip(meta.headers(), map(_reasons, map(tuple, reasons)), places, strict=True)]
+        headers = [[*[h for h in own if h[0] not in OURS], *fixed, (REASONS, why), (SOURCE, place.encode())]
+                   for own, why, place in zip(meta.untagged_headers(), map(_reasons, reasons), places, strict=True)]
         values = meta.values()
         return Outgoing(self.topic, values, meta.keys(), meta.timestamps_ms(), headers)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import compress, repeat
 from operator import itemgetter
 from typing import Any, Protocol
@@ -24,6 +24,8 @@ SOURCE_HEADER = "headrace.src"
 """Where an output record came from: big-endian int32 partition, int64 offset, then the topic in UTF-8."""
 SPAN_HEADER = "headrace.span"
 """Where a record made of many came from: big-endian int32 partition, int64 first, int64 last offset, then the topic."""
+TAGS_HEADER = "headrace.tags"
+"""What was remarked on a record that went on: ids of expectations it breaks, joined by commas, in UTF-8."""
 
 
 class Message(Protocol):
@@ -187,10 +189,22 @@ class Gathered(Frames):
         self.offsets = np.concatenate([part.offsets() for part in parts])
         self.timestamps_ms = [t for part in parts for t in part.timestamps_ms()]
         self.source_headers = [h for part in parts for h in part.source_headers()]
-        self.out_headers = [h for part in parts for h in part.headers()]
+        self.out_headers = [h for part in parts for h in part.untagged_headers()]
 
     def __len__(self) -> int:
         return len(self.values)
+
+
+@lru_cache(maxsize=4096)
+def _tags(*said: bytes) -> bytes:
+    """Tags of several steps as one header: each once, in the order they were given."""
+    return b",".join(dict.fromkeys(tag for each in said for tag in each.split(b",") if tag))
+
+
+def _tagged(headers: Headers, tags: bytes) -> Headers:
+    """A record's headers with tags besides those it came with."""
+    before = [value for name, value in headers if name == TAGS_HEADER and value]
+    return [*(h for h in headers if h[0] != TAGS_HEADER), (TAGS_HEADER, _tags(*before, tags))]
 
 
 def _pick(column: list[Any], index: Index | None) -> list[Any]:
@@ -206,16 +220,25 @@ def _pick(column: list[Any], index: Index | None) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """Where each row came from: a selection (`index`, None for all) of the frames polled."""
+    """Where each row came from: a selection (`index`, None for all) of the frames polled; and what was remarked on it
+    on its way here (`tags`: a string a row, or null; None for no tags at all)."""
 
     frames: Frames
     index: Index | None = None
+    tags: pa.StringArray | None = None
 
     def __len__(self) -> int:
         return len(self.frames) if self.index is None else len(self.index)
 
     def take(self, index: Index) -> Meta:
-        return Meta(self.frames, index if self.index is None else self.index[index])
+        tags = None if self.tags is None else self.tags.take(pa.array(index))
+        return Meta(self.frames, index if self.index is None else self.index[index], tags)
+
+    def tagged(self, tags: pa.StringArray) -> Meta:
+        """With these tags behind those there are."""
+        if self.tags is not None:
+            tags = pc.coalesce(pc.binary_join_element_wise(self.tags, tags, ","), self.tags, tags)
+        return Meta(self.frames, self.index, tags)
 
     def values(self) -> list[bytes | None]:
         """The source payloads, byte for byte."""
@@ -228,7 +251,18 @@ class Meta:
         return _pick(self.frames.timestamps_ms, self.index)
 
     def headers(self) -> list[Headers]:
-        """What the outputs carry: the record's own headers and its lineage."""
+        """What the outputs carry: the record's own headers, its lineage and its tags."""
+        headers = self.untagged_headers()
+        if self.tags is None:
+            return headers
+        headers = list(headers)
+        at = np.flatnonzero(self.tags.is_valid().to_numpy(zero_copy_only=False))
+        for i, tags in zip(at.tolist(), self.tags.drop_null().cast(pa.binary()).to_pylist(), strict=True):
+            headers[i] = _tagged(headers[i], tags)
+        return headers
+
+    def untagged_headers(self) -> list[Headers]:
+        """What an output carries that is the record as it came: its own headers and its lineage."""
         return _pick(self.frames.out_headers, self.index)
 
     def source_headers(self) -> list[Headers | None]:
@@ -266,9 +300,8 @@ class Batch:
         index = np.flatnonzero(pc.fill_null(mask, False).to_numpy(zero_copy_only=False))
         if len(index) == len(self):
             return self
-        chosen = pa.array(index)
-        return Batch(self.rows.take(chosen), self.meta.take(index),
-                     None if self.reasons is None else self.reasons.take(chosen))
+        return Batch(self.rows.filter(mask), self.meta.take(index),
+                     None if self.reasons is None else self.reasons.filter(mask))
 
     def with_rows(self, rows: pa.RecordBatch) -> Batch:
         """The same positions with other columns."""
@@ -277,15 +310,21 @@ class Batch:
     def with_reasons(self, reasons: pa.Array) -> Batch:
         return Batch(self.rows, self.meta, reasons)
 
+    def with_tags(self, tags: pa.StringArray) -> Batch:
+        """The same rows with tags behind those they have: a string a row, ids joined by commas; null for none. What is
+        made of a row carries them in the header `headrace.tags`; a quarantine writes it as it came, without them."""
+        return Batch(self.rows, self.meta.tagged(tags), self.reasons)
+
 
 def gather(batches: Sequence[Batch]) -> Batch:
     """Batches of equal columns, of any frames, as one, in the order given."""
     if len(batches) == 1:
         return batches[0]
     rows = pa.Table.from_batches([batch.rows for batch in batches]).combine_chunks().to_batches()
-    schema = batches[0].rows.schema
-    return Batch(rows[0] if rows else pa.RecordBatch.from_pylist([], schema=schema),
-                 Meta(Gathered([batch.meta for batch in batches])))
+    schema, metas = batches[0].rows.schema, [batch.meta for batch in batches]
+    tags = [pa.nulls(len(meta), pa.string()) if meta.tags is None else meta.tags for meta in metas]
+    return Batch(rows[0] if rows else pa.RecordBatch.from_pylist([], schema=schema), Meta(
+        Gathered(metas), tags=pa.concat_arrays(tags) if any(meta.tags is not None for meta in metas) else None))
 
 
 @dataclass(frozen=True, slots=True)

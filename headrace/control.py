@@ -169,9 +169,9 @@ class Switch(Caused):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict(ControlEvent):
-    """Something was judged. `about` says what: quality, drift, performance, estimate or experiment (a monitor's
-    window), gate (a challenger), failed (a training came to nothing), approve, promote, rollback or retrain (a person's
-    word)."""
+    """Something was judged. `about` says what: schema (a source's new writer schema), contract (a window held against
+    a suite), quality, drift, performance, estimate or experiment (a monitor's window), gate (a challenger), failed (a
+    training came to nothing), approve, promote, rollback or retrain (a person's word)."""
 
     kind: ClassVar[str] = "verdict"
     home: ClassVar[str] = "headrace.verdicts"
@@ -197,6 +197,7 @@ class Verdict(ControlEvent):
     reasons: Sequence[str] = ()
     trigger: str | None = None
     champion: str | None = None
+    detail: str | None = None
     by: str | None = None
 
     def key(self) -> bytes:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from headrace.contracts.patterns import Answers, Search
 from headrace.contracts.suite import Expectation
+from headrace.contracts.texts import characters
 from headrace.errors import MissingExtra
 
 Bad = Callable[[pa.RecordBatch], pa.BooleanArray | None]
@@ -44,6 +45,8 @@ class Kernel:
     says: Sequence[str | Column]
     judged: Callable[[pa.RecordBatch], int]
     """How many rows it judges: what `mostly` is a share of."""
+    raises: Callable[[pa.RecordBatch], str | None] | None = None
+    """What Great Expectations raises on a batch some row of which it cannot judge: here that row alone is bad."""
 
 
 Compiler = Callable[[Expectation, pa.Schema], "Kernel | str"]
@@ -70,7 +73,11 @@ def values_judged(name: str) -> Callable[[pa.RecordBatch], int]:
 
 
 def is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A number that is a 64-bit float, or near one."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond 64-bit floats
+        return False
 
 
 def is_text(type_: pa.DataType) -> bool:
@@ -267,6 +274,8 @@ def _members(type_: pa.DataType, members: list[Any]) -> pa.Array | str:
         return pa.array([m for m in members if isinstance(m, str)], type=type_)
     if is_whole(type_) and all(isinstance(m, int) and not isinstance(m, bool) and abs(m) < EXACT for m in members):
         return pa.array(members, type=pa.int64())
+    if is_whole(type_) and type_.bit_width <= 32 and all(is_number(m) and abs(m) < EXACT for m in members):
+        return pa.array([int(m) for m in members if m == int(m)], type=pa.int64())
     if is_float(type_) and all(is_number(m) and (isinstance(m, float) or abs(m) < EXACT) for m in members):
         return pa.array([float(m) for m in members] + [-float(m) for m in members if m == 0], type=pa.float64())
     if pa.types.is_boolean(type_) and all(isinstance(m, bool) for m in members):
@@ -325,8 +334,8 @@ def lengths(e: Expectation, schema: pa.Schema) -> Kernel | str:
     last = None if high is None else high - strict[1]
     test = _inside(pa.int32() if pa.types.is_string(type_) else pa.int64(), first, last)
     wanted = f"of {low} characters" if equal else f"{_range(low, high, *strict)} characters long"
-    return Kernel(lambda rows: test(pc.utf8_length(rows.column(name))), (f"{name} is ", Column(name),
-                                                                              f", not {wanted}"), values_judged(name))
+    return Kernel(lambda rows: test(characters(rows.column(name))), (f"{name} is ", Column(name), f", not {wanted}"),
+                  values_judged(name))
 
 
 def parseable(e: Expectation, schema: pa.Schema) -> Kernel | str:
@@ -342,7 +351,27 @@ def parseable(e: Expectation, schema: pa.Schema) -> Kernel | str:
 
     def bad(rows: pa.RecordBatch) -> pa.BooleanArray | None:
         return some(pc.invert(answers(rows.column(name))))
-    return Kernel(bad, (f"{name} is ", Column(name), f", not {wanted}"), values_judged(name))
+    raises = _raises(name) if e.type == "expect_column_values_to_match_json_schema" else None
+    return Kernel(bad, (f"{name} is ", Column(name), f", not {wanted}"), values_judged(name), raises)
+
+
+def _raises(name: str) -> Callable[[pa.RecordBatch], str | None]:
+    """What Python's json raises on the first text that is no JSON."""
+    answers = Answers(lambda value: _reads(json.loads, value))
+
+    def raises(rows: pa.RecordBatch) -> str | None:
+        column = rows.column(name)
+        at = pc.index(answers(column), pa.scalar(False)).as_py()
+        return None if at < 0 else _said(column[at].as_py())
+    return raises
+
+
+def _said(text: str) -> str:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError) as error:
+        return str(error)
+    return ""
 
 
 Asked = tuple[Callable[[str], bool], str]
@@ -374,8 +403,32 @@ def _json_schema(e: Expectation) -> Asked | str:
         validator.check_schema(wanted)
     except SchemaError as error:
         e.wrong(f"json_schema is no JSON Schema: {error.message}", "mend the schema")
+    if elsewhere := [ref for ref in _references(wanted) if not _leads_inside(wanted, ref)]:
+        return f"json_schema refers to {elsewhere[0]}"
     fits = validator(wanted).is_valid
     return lambda value: _reads(json.loads, value) and bool(fits(json.loads(value))), "JSON of the schema"
+
+
+def _references(schema: Any) -> Iterator[str]:
+    """What a JSON Schema refers to, and the bases that change what a reference means."""
+    if isinstance(schema, Mapping):
+        for key, value in schema.items():
+            if key in ("$ref", "$dynamicRef", "$id", "$recursiveRef") and isinstance(value, str):
+                yield value
+            yield from _references(value)
+    elif isinstance(schema, list):
+        for value in schema:
+            yield from _references(value)
+
+
+def _leads_inside(schema: Any, ref: str) -> bool:
+    """Whether a reference is a plain JSON pointer to a part of the schema."""
+    here = schema
+    for part in ref.removeprefix("#").split("/")[1:]:
+        if not isinstance(here, Mapping) or part not in here:
+            return False
+        here = here[part]
+    return ref == "#" or ref.startswith("#/")
 
 
 _ASKED: dict[str, Callable[[Expectation], Asked | str]] = {

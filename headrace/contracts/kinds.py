@@ -22,10 +22,11 @@ ROWS: frozenset[str] = frozenset({
 SCHEMA: frozenset[str] = frozenset({
     "expect_column_to_exist", "expect_table_columns_to_match_set", "expect_table_columns_to_match_ordered_list",
     "expect_table_column_count_to_equal", "expect_table_column_count_to_be_between",
-    "expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list"})
+    "expect_column_values_to_be_of_type", "expect_column_values_to_be_in_type_list", "expect_column_type_to_be"})
 """A verdict the schema settles before any record comes."""
 
 _ORDER = "it compares each record with its neighbours"
+_ONE = "it judges a batch as one"
 _WHOLE = "its verdict depends on where a batch ends"
 BATCH: dict[str, str] = {
     "expect_column_values_to_be_unique": "it compares each record with all others",
@@ -45,15 +46,30 @@ BATCH: dict[str, str] = {
         "expect_table_row_count_to_equal", "expect_column_bootstrapped_ks_test_p_value_to_be_greater_than",
         "expect_column_chisquare_test_p_value_to_be_greater_than",
         "expect_column_pair_cramers_phi_value_to_be_less_than",
-        "expect_column_parameterized_distribution_ks_test_p_value_to_be_greater_than"), "it judges a batch as one")}
+        "expect_column_parameterized_distribution_ks_test_p_value_to_be_greater_than"), _ONE)}
 """Verdicts over many records, and why each is one."""
 
 _NO_PANDAS: frozenset[str] = frozenset({
     "expect_column_values_to_match_like_pattern", "expect_column_values_to_match_like_pattern_list",
     "expect_column_values_to_not_match_like_pattern", "expect_column_values_to_not_match_like_pattern_list"})
 _DATABASE: frozenset[str] = frozenset({
-    "unexpected_rows_expectation", "expect_query_results_to_match_comparison", "expect_column_type_to_be",
+    "unexpected_rows_expectation", "expect_query_results_to_match_comparison",
     "expect_table_row_count_to_equal_other_table"})
+
+
+AGGREGATE: frozenset[str] = frozenset(type_ for type_, why in BATCH.items() if why == _ONE)
+"""Of these, those whose verdict is about all rows as one, and no row is to blame."""
+
+
+def kind_of(e: Expectation) -> str:
+    """row, batch (a verdict about each row that depends on the others), aggregate, or schema. Raises SuiteError for
+    types that are not there, or are for databases only."""
+    if e.type in ROWS or e.type in SCHEMA:
+        return "row" if e.type in ROWS else "schema"
+    if e.type in BATCH:
+        return "aggregate" if e.type in AGGREGATE else "batch"
+    refuse_unfit(e)
+    raise AssertionError("refused above")
 
 
 def refuse_unfit(e: Expectation) -> None:
@@ -62,7 +78,7 @@ def refuse_unfit(e: Expectation) -> None:
         return
     if e.type in BATCH:
         e.wrong(f"{e.type} is a verdict over many records ({BATCH[e.type]}), and in a stream {_WHOLE}",
-                "leave it out of this suite; it needs a window, and windows for expectations come later")
+                "leave it out of this suite; it needs a window: processor validate_window")
     if e.type in _NO_PANDAS:
         e.wrong(f"{e.type} is for databases only: Great Expectations has it for no data frame",
                 "write the pattern as a regular expression: expect_column_values_to_match_regex")

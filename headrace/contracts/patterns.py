@@ -16,6 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.contracts.texts import all_ascii, has, repeats
+
 ANSWERS_MAX = 100_000
 """Answers kept per pattern; past it all are forgotten, and asked again as they come."""
 
@@ -88,11 +90,15 @@ class Search:
 
     def __call__(self, column: pa.Array) -> pa.BooleanArray:
         """Whether each value matches somewhere; null where the column is null."""
+        if repeats(column):
+            encoded = column.dictionary_encode()
+            return self._found(encoded.dictionary).take(encoded.indices)
+        return self._found(column)
+
+    def _found(self, column: pa.Array) -> pa.BooleanArray:
         if self.python_always or self._needs_python(column):
             return self._python(column)
         return pc.match_substring_regex(column, self._pattern)
 
     def _needs_python(self, column: pa.Array) -> bool:
-        if self.ascii_only and not pc.all(pc.string_is_ascii(column), min_count=0).as_py():
-            return True
-        return self.no_newline and bool(pc.any(pc.match_substring(column, "\n"), min_count=0).as_py())
+        return (self.ascii_only and not all_ascii(column)) or (self.no_newline and has(column, "\n"))

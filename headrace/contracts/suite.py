@@ -57,6 +57,12 @@ class Suite:
     expectations: tuple[Expectation, ...]
 
 
+def suite_path(project: Path, named: str) -> Path:
+    """Where a suite is that a file names: “departure” is schemas/departure.expectations.json."""
+    plain = not named.endswith(".json") and "/" not in named
+    return project / (f"schemas/{named}.expectations.json" if plain else named)
+
+
 def load(path: Path | str) -> Suite:
     """Reads a suite file. Raises SuiteError: not there, not JSON, or not of the shape Great Expectations 1.x writes."""
     file = Path(path)
@@ -85,7 +91,7 @@ def parse(data: Any, file: str) -> Suite:
         Expectation(id_, e["type"], dict(e.get("kwargs") or {}), e.get("severity") or "critical", file,
                     dict(e.get("meta") or {})) for id_, e in zip(ids, written, strict=True))
     for expectation in expectations:
-        _check(expectation)
+        check_common(expectation)
     return Suite(str(data.get("name") or Path(file).name.split(".")[0]), file, expectations)
 
 
@@ -126,17 +132,17 @@ def _ids(written: list[dict[str, Any]]) -> list[str]:
     return out
 
 
-def _check(e: Expectation) -> None:
-    """What holds for every expectation, whatever its type."""
-    mostly = e.kwargs.get("mostly")
-    if mostly is not None and (isinstance(mostly, bool) or not isinstance(mostly, int | float) or not 0 <= mostly <= 1):
-        e.wrong(f"mostly is {mostly!r}", "mostly is a number between 0 and 1")
-    for key, value in e.kwargs.items():
-        if isinstance(value, dict) and "$PARAMETER" in value:
-            e.wrong(f"{key} is the suite parameter “{value['$PARAMETER']}”, and parameters are not known here",
-                    "write the value itself")
-    parser = e.kwargs.get("condition_parser")
-    if e.kwargs.get("row_condition") is not None and parser in ("pandas", "python", "spark"):
+def check_common(e: Expectation) -> None:
+    """What holds for every expectation, whatever its type. Raises SuiteError."""
+    if e.kwargs.get("row_condition") is not None and (parser := e.kwargs.get("condition_parser")) in _CODE:
         e.wrong(f"its row_condition is {parser} code, which could do anything",
                 "write it as Great Expectations' own condition: {\"type\": \"comparison\", \"column\": {\"name\": …}, "
                 "\"operator\": \"==\", \"parameter\": …}")
+    mostly = e.kwargs.get("mostly")
+    if mostly is None or isinstance(mostly, Mapping):  # a suite parameter is looked at once it has its value
+        return
+    if isinstance(mostly, bool) or not isinstance(mostly, int | float) or not 0 <= mostly <= 1:
+        e.wrong(f"mostly is {mostly!r}", "mostly is a number between 0 and 1")
+
+
+_CODE = ("pandas", "python", "spark")

@@ -7,8 +7,6 @@ until the rows that raise stand alone; these are bad, with what was raised as th
 
 from __future__ import annotations
 
-import datetime as dt
-import decimal
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,12 +15,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from headrace.contracts.blame import Index, halve
+from headrace.contracts.results.values import as_json
 from headrace.contracts.suite import Expectation
+from headrace.contracts.verdict import Verdict
 from headrace.errors import MissingExtra
 
-RUNS_MAX = 64
-"""Runs of Great Expectations spent on finding the rows of a batch it raises on; the rows left over count as bad."""
-Index = np.ndarray[Any, np.dtype[np.int64]]
+RUNS_MAX = 1_000
+"""Validations spent on finding the rows of a batch that raise, each some 10 ms; see blame.py."""
 
 
 class Whole:
@@ -50,32 +50,36 @@ class Whole:
         self._batches = context.data_sources.add_pandas("headrace").add_dataframe_asset(
             "rows").add_batch_definition_whole_dataframe("batch")
         self.expectations = tuple(expectations)
-        all_ = [_configured(e, at) for at, e in enumerate(expectations)]
+        all_ = [configured(e, at) for at, e in enumerate(expectations)]
         apart = {(at,): gx.ExpectationSuite(name=f"headrace {at}", expectations=[c]) for at, c in enumerate(all_)}
         self._suites = apart | {tuple(range(len(all_))): gx.ExpectationSuite(name="headrace", expectations=all_)}
 
-    def check(self, rows: pa.RecordBatch) -> dict[str, tuple[Index, dict[int, str]]]:
-        """Expectation id → the rows that break it, in order, and what was raised on those it could not judge."""
-        out: dict[str, tuple[Index, dict[int, str]]] = {}
-        for at, (found, raised) in self._run(rows, range(len(self.expectations))).items():
-            errors: dict[int, str] = {}
-            if raised is not None:
-                found, errors = self._halve(rows, at, raised)
-            out[self.expectations[at].id] = found, errors
-        return out
+    def judge(self, rows: pa.RecordBatch) -> dict[str, Verdict]:
+        """Expectation id → Great Expectations' verdict on the batch."""
+        told = self._validate(rows, range(len(self.expectations)))
+        return {self.expectations[at].id: verdict for at, verdict in told.items()}
 
-    def verdicts(self, rows: pa.RecordBatch) -> list[bool]:
-        """Success or not of each expectation on the batch as a whole, for those that judge the schema."""
-        results = self._validate(rows, range(len(self.expectations)))
-        return [bool(results[at]["success"]) for at in range(len(self.expectations))]
+    def blame(self, id_: str, rows: pa.RecordBatch, told: Verdict, *,
+              runs_max: int = RUNS_MAX) -> tuple[Index, dict[int, str]]:
+        """The rows that break an expectation about rows, in order, and what was raised on those it could not judge."""
+        found = _rows(told)
+        if not isinstance(found, str):
+            return found, {}
+        at = [e.id for e in self.expectations].index(id_)
+        return halve(rows.num_rows, found, lambda low, n: _rows(self._validate(rows.slice(low, n), [at])[at]), runs_max)
 
-    def _validate(self, rows: pa.RecordBatch, which: Sequence[int]) -> dict[int, Mapping[str, Any]]:
+    def _validate(self, rows: pa.RecordBatch, which: Sequence[int]) -> dict[int, Verdict]:
         columns = [c for c in rows.schema.names if c in self._needed(which)] or rows.schema.names
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             batch = self._batches.get_batch(batch_parameters={"dataframe": rows.select(columns).to_pandas()})
-            done = batch.validate(self._suites[tuple(which)], result_format={"result_format": "COMPLETE"})
-        return {int(r.expectation_config.id): {"success": r.success, "result": r.result, "raised": r.exception_info}
+            try:
+                done = batch.validate(self._suites[tuple(which)], result_format={"result_format": "COMPLETE"})
+            except Exception as error:  # an expectation of types, of which the row_condition raises
+                if len(which) == 1:
+                    return {which[0]: Verdict(False, {}, str(error))}
+                return {at: verdict for one in which for at, verdict in self._validate(rows, [one]).items()}
+        return {int(r.expectation_config.id): Verdict(bool(r.success), _json(r), _message(r.exception_info))
                 for r in done.results}
 
     def _needed(self, which: Sequence[int]) -> set[str]:
@@ -85,38 +89,18 @@ class Whole:
             return set()
         return {c for at in which for c in self.expectations[at].columns}
 
-    def _run(self, rows: pa.RecordBatch, which: Sequence[int]) -> dict[int, tuple[Index, str | None]]:
-        """For each: the rows that break it, and what it raised."""
-        out: dict[int, tuple[Index, str | None]] = {}
-        for at, got in self._validate(rows, which).items():
-            index = got["result"].get("unexpected_index_list")
-            told = None if index is not None else _message(got["raised"])
-            if index is None and told is None and not got["success"]:
-                told = "Great Expectations gives no row for this verdict"
-            out[at] = np.array(index or [], dtype=np.int64), told
-        return out
 
-    def _halve(self, rows: pa.RecordBatch, at: int, raised: str) -> tuple[Index, dict[int, str]]:
-        """The rows that break one expectation that raised on the batch; the rows that raise are among them."""
-        bad: list[int] = []
-        errors: dict[int, str] = {}
-        todo, runs = [(0, rows.num_rows, raised)], 0
-        while todo:
-            start, size, told = todo.pop()
-            if size <= 1 or runs >= RUNS_MAX:
-                errors |= dict.fromkeys(range(start, start + size), told)
-                continue
-            for low, n in ((start, size // 2), (start + size // 2, size - size // 2)):
-                runs += 1
-                found, again = self._run(rows.slice(low, n), [at])[at]
-                if again is not None:
-                    todo.append((low, n, again))
-                else:
-                    bad += (found + low).tolist()
-        return np.array(sorted({*bad, *errors}), dtype=np.int64), errors
+def _rows(told: Verdict) -> Index | str:
+    """The rows that break it; or what it raised."""
+    index = told.result.get("unexpected_index_list")
+    if index is None and told.raised is not None:
+        return told.raised
+    if index is None and not told.success:
+        return "Great Expectations gives no row for this verdict"
+    return np.array(index or [], dtype=np.int64)
 
 
-def _configured(e: Expectation, at: int) -> Any:
+def configured(e: Expectation, at: int) -> Any:
     """The expectation in Great Expectations' own form, which it has validated. Raises SuiteError with its objection."""
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
@@ -130,33 +114,16 @@ def _configured(e: Expectation, at: int) -> Any:
         e.wrong(f"Great Expectations refuses it: {told}", f"see {e.type} in Great Expectations' gallery")
 
 
+def _json(told: Any) -> Any:
+    """The result object in plain values; durations as text, since Great Expectations cannot serialise them."""
+    try:
+        return told.to_json_dict()["result"]
+    except TypeError:
+        return as_json(dict(told.result))
+
+
 def _message(raised: Mapping[str, Any]) -> str | None:
     """What was raised, out of the two shapes it is given in."""
     parts = [raised] if "raised_exception" in raised else list(raised.values())
     told = [str(p.get("exception_message") or p) for p in parts if p.get("raised_exception")]
     return told[0].splitlines()[0] if told else None
-
-
-def samples(schema: pa.Schema) -> list[pa.RecordBatch]:
-    """Two batches of a schema: one with a value everywhere, and one with a null besides wherever one may be."""
-    first, second = [], []
-    for field in schema:
-        value = _value(field.type)
-        first.append(pa.array([value, value], type=field.type))
-        second.append(pa.array([value, None if field.nullable else value], type=field.type))
-    return [pa.RecordBatch.from_arrays(arrays, schema=schema) for arrays in (first, second)]
-
-
-def _value(type_: pa.DataType) -> Any:
-    """Some value of a type."""
-    t = pa.types
-    if t.is_struct(type_):
-        return {f.name: _value(f.type) for f in type_}
-    if t.is_fixed_size_binary(type_):
-        return b"a" * type_.byte_width
-    table: list[tuple[Any, Any]] = [
-        (t.is_boolean, True), (t.is_integer, 1), (t.is_floating, 1.5), (t.is_decimal, decimal.Decimal(1)),
-        (t.is_timestamp, dt.datetime(2013, 2, 8, tzinfo=dt.UTC if getattr(type_, "tz", None) else None)),
-        (t.is_date, dt.date(2013, 2, 8)), (t.is_time, dt.time(17, 30)), (t.is_duration, dt.timedelta(1)),
-        (t.is_binary, b"a"), (t.is_large_binary, b"a"), (t.is_list, []), (t.is_map, [])]
-    return next((value for test, value in table if test(type_)), None if t.is_null(type_) else "a")

@@ -99,7 +99,7 @@ class Shelf:
     def items(self, batch: Batch, ms: Ints, matched: Bools) -> pa.StructArray:
         """Rows of a batch as they are kept."""
         meta = batch.meta
-        plain = type(meta.frames) is Frames and not any(meta.source_headers())
+        plain = type(meta.frames) is Frames and meta.tags is None and not any(meta.source_headers())
         kind = self.item.field("headers").type
         headers = pa.nulls(len(batch), kind) if plain else pa.array(meta.headers(), kind)
         facts = [pa.array(ms), pa.array(matched), pa.array(meta.offsets()), pa.array(meta.timestamps_ms(), pa.int64()),

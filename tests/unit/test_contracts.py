@@ -30,9 +30,9 @@ def one(type_: str, /, **kwargs: Any) -> dict[str, Any]:
     return {"type": f"expect_{type_}", "kwargs": kwargs}
 
 
-def compiled(*expectations: dict[str, Any], schema: pa.Schema = SCHEMA) -> Any:
+def compiled(*expectations: dict[str, Any], schema: pa.Schema = SCHEMA, stream: bool = True) -> Any:
     suite = parse({"name": "s", "expectations": list(expectations)}, "schemas/s.expectations.json")
-    return compile_suite(suite, schema)
+    return compile_suite(suite, schema, stream=stream)
 
 
 def test_a_report_says_which_rows_why_and_how_many() -> None:
@@ -218,3 +218,15 @@ def test_the_suites_of_the_demo_compile_to_kernels() -> None:
             names[e["kwargs"]["column"]] = pa.string() if text else names.get(e["kwargs"]["column"], pa.int32())
     for file in sorted(folder.glob("*.expectations.json")):
         assert {tier for _, tier, _ in compile_suite(load(file), pa.schema(names)).tiers} == {"compiled"}
+
+
+@pytest.mark.parametrize(("ref", "tier"), [
+    ("#/$defs/age", "compiled"), ("#", "compiled"), ("#/nowhere", "borrowed"), ("other.json", "borrowed"),
+    ("#age", "borrowed")])
+def test_a_json_schema_whose_references_lead_elsewhere_is_not_compiled(ref: str, tier: str) -> None:
+    """Such a one raises on some values, which must not end a worker."""
+    wanted = {"type": ["object", "integer"], "properties": {"a": {"$ref": ref}}, "$defs": {"age": {"type": "integer"}}}
+    contract = compiled(one("column_values_to_match_json_schema", column="tailnum", json_schema=wanted))
+    assert contract.checks[0].tier == tier
+    rows = pa.record_batch([pa.array(["1", "{\"a\": 1}"]), *ROWS.slice(0, 2).columns[1:]], schema=SCHEMA)
+    assert contract.check(rows).row_mask.to_pylist() == [True, tier == "compiled"]
