@@ -10,7 +10,12 @@ record comes. Verdicts over many records (unique, means, counts) are refused: th
 
 from __future__ import annotations
 
-from headrace.contracts.contract import Check, Contract, Report, compile_suite
-from headrace.contracts.suite import Expectation, Suite, load, parse
+from headrace.contracts.actions import Action, actions_of
+from headrace.contracts.contract import Check, Contract, compile_suite
+from headrace.contracts.report import Report
+from headrace.contracts.shadow import Shadow
+from headrace.contracts.suite import Expectation, Suite, load, parse, suite_path
+from headrace.contracts.windows.windowed import Windowed
 
-__all__ = ["Check", "Contract", "Expectation", "Report", "Suite", "compile_suite", "load", "parse"]
+__all__ = ["Action", "Check", "Contract", "Expectation", "Report", "Shadow", "Suite", "Windowed", "actions_of",
+           "compile_suite", "load", "parse", "suite_path"]
