@@ -119,17 +119,19 @@ def bounds(settings: Settings, topic: str, *, only: int | None = None,
 
 
 def scan(settings: Settings, topic: str, starts: Mapping[int, int] | None = None, *, batch_max: int = 5_000,
-         await_open: bool = False, only: Collection[int] | None = None) -> Iterator[list[Message]]:
-    """Every committed record of a topic from `starts` (default: its beginning) to where it ends when this begins.
-    `only` names the partitions to read; None is all.
+         await_open: bool = False, only: Collection[int] | None = None,
+         ends: Mapping[int, int] | None = None) -> Iterator[list[Message]]:
+    """Every committed record of a topic from `starts` (default: its beginning) to where it ends when this begins, or
+    before `ends` where that is nearer. `only` names the partitions to read; None is all.
 
     With `await_open` the end is that of the log, so that it waits for the transactions open there to be decided; else
     it ends before the first of them. Within a partition in order. Raises UserError when there is no such topic,
     BrokerError.
     """
     limits = bounds(settings, topic, isolation="read_uncommitted" if await_open else "read_committed")
-    left = {p: high for p, (low, high) in limits.items()
-            if max(low, (starts or {}).get(p, low)) < high and (only is None or p in only)}
+    upto = {p: min(high, (ends or {}).get(p, high)) for p, (_, high) in limits.items()}
+    left = {p: upto[p] for p, (low, _) in limits.items()
+            if max(low, (starts or {}).get(p, low)) < upto[p] and (only is None or p in only)}
     if not left:
         return
     with reader(settings) as consumer:

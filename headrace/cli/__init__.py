@@ -6,8 +6,8 @@ import importlib
 
 import typer
 
-GROUPS = ("stack", "schemas", "flows", "run", "records", "lag", "quarantine", "trace", "state", "connect", "connectors",
-          "loop", "models", "audit", "k8s", "tfx", "demo")
+GROUPS = ("stack", "schemas", "contracts", "flows", "run", "records", "lag", "quarantine", "trace", "state", "connect",
+          "connectors", "loop", "models", "audit", "k8s", "tfx", "demo")
 """Modules of this package; each has `register(app: typer.Typer) -> None`."""
 
 

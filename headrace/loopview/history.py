@@ -79,7 +79,7 @@ def read(settings: Settings, control: str = CONTROL) -> History:
 
     def events(kind: type[Event]) -> list[Placed[Event]]:
         try:
-            return list(_events(settings, topic_of(control, kind), kind, writers, unreadable))
+            return list(read_events(settings, topic_of(control, kind), kind, writers, unreadable))
         except NoTopic:
             absent.append(topic_of(control, kind))
             return []
@@ -95,8 +95,10 @@ def read(settings: Settings, control: str = CONTROL) -> History:
                    tuple(unreadable))
 
 
-def _events(settings: Settings, topic: str, kind: type[Event], writers: Writers,
-            unreadable: list[str]) -> Iterator[Placed[Event]]:
+def read_events(settings: Settings, topic: str, kind: type[Event], writers: Writers,
+                unreadable: list[str]) -> Iterator[Placed[Event]]:
+    """The events of a topic in its order, repeats and all; `unreadable` gets the records that are none, with place and
+    reason. Raises NoTopic, BrokerError, RegistryError."""
     decoder = Decoder(kind.schema(), writers)
     found: list[Placed[Event]] = []
     for messages in scan(settings, topic):
