@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from headrace.batch import Batch, Frames, Message, Meta, Outgoing, Rejects, Span, gather
-from headrace.codec import AvroSchema, Decoder
+from headrace.codec import AvroSchema, Decoded, Decoder
 from headrace.connectors.kafka import KafkaSink, sink_for
 from headrace.connectors.quarantine import QuarantineSink, join
-from headrace.plan import Edge, Plan, SourcePlan, StepPlan
+from headrace.plan import DRIFT, Edge, Plan, SourcePlan, StepPlan
 from headrace.processor import Context, Partition, SmallState
+from headrace.schemadrift.watch import Sighting, Watch, events
 from headrace.settings import Settings
 from headrace.state import View
 
@@ -34,6 +35,11 @@ class Outputs:
     sinks: dict[str, Outgoing] = field(default_factory=dict)
     counts: Counts = field(default_factory=dict)
     """(step, metric, label) → n, e.g. ("check", "expectation", "tailnum_not_null") → 12."""
+    sightings: list[Sighting] = field(default_factory=list)
+    """Writers' schemas that the flow had not seen; counted as (source, "new_schema", severity)."""
+    frames: list[Frames] = field(default_factory=list)
+    """What it was made of, held so that the objects of a batch die together. Would those of some records die first, the
+    next batch's would be scattered over the gaps, and after some dozens of batches every list costs twice its time."""
 
     def add(self, step: str, metric: str, label: str, n: int) -> None:
         if n:
@@ -61,6 +67,9 @@ class Pipeline:
                  timed: Callable[[str], AbstractContextManager[Any]] = lambda step: nullcontext()) -> None:
         self.plan, self.timed = plan, timed
         self.decoders = {source.name: Decoder(source.schema, writers) for source in plan.sources}
+        self._watches = {} if state is _no_state else {source.name: Watch(
+            plan, source, writers=writers, state=partial(state, source.name), partitions=partitions)
+            for source in plan.sources}
         self.stateful = any(step.processor.stateful for step in plan.steps)
         self.ticking = [step for step in plan.steps if step.processor.ticks]
         self._kafka: dict[str, KafkaSink] = {}
@@ -101,9 +110,14 @@ class Pipeline:
         rejects: list[Rejects] = []
         with self.timed("decode"):
             for source, frames in self._split(messages):
-                out.spans += frames.spans()
-                at[Edge(source.name, "success")], refused = self._decode(source, frames, out)
+                out.frames.append(frames)
+                spans = frames.spans()
+                out.spans += spans
+                decoded = self.decoders[source.name].decode(frames.values)
+                at[Edge(source.name, "success")], refused = self._decoded(source, frames, decoded, out)
                 rejects += refused
+                if (watch := self._watches.get(source.name)) and (seen := watch.look(frames, spans, decoded.groups)):
+                    at[Edge(source.name, DRIFT)] = self._seen(source, seen, out)
         for step in self.plan.steps:
             given = [None if batch is None or not len(batch) else batch for batch in map(at.get, step.inputs)]
             if any(batch is not None for batch in given):
@@ -147,8 +161,15 @@ class Pipeline:
             if mine:
                 yield source, Frames(mine, source.config.topic)
 
-    def _decode(self, source: SourcePlan, frames: Frames, out: Outputs) -> tuple[Batch, list[Rejects]]:
-        decoded = self.decoders[source.name].decode(frames.values)
+    def _seen(self, source: SourcePlan, sightings: list[Sighting], out: Outputs) -> Batch:
+        """Sightings as rows, for those who read `<source>.drift`."""
+        out.sightings += sightings
+        for each in sightings:
+            out.add(source.name, "new_schema", each.drift.severity, 1)
+        return events(sightings, self.plan, source.name)
+
+    def _decoded(self, source: SourcePlan, frames: Frames, decoded: Decoded,
+                 out: Outputs) -> tuple[Batch, list[Rejects]]:
         batch = Batch(decoded.rows, Meta(frames, decoded.index))
         refused = decoded.rejects
         if refused and source.config.tombstones == "drop":

@@ -32,7 +32,8 @@ SINKS: Mapping[str, type[TopicConfig]] = {"kafka": KafkaSinkConfig, "quarantine"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Edge:
-    """An output: of a step by relationship, or of the source, whose relationships are `success` and `reject`."""
+    """An output: of a step by relationship, or of the source, whose relationships are `success`, `reject` and, where
+    something reads it, `drift`."""
 
     step: str
     relationship: str
@@ -43,6 +44,7 @@ class Edge:
 
 ROWS = Edge(SOURCE, "success")
 REJECTS = Edge(SOURCE, "reject")
+DRIFT = rules.DRIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,14 +248,14 @@ class _Check:
         if config is None:  # its records' shape may be known all the same, and with it what becomes of them
             said = spec.config.get("schema")
             shape = self.schema(said, (*place, "schema")) if isinstance(said, str) else None
-            self.outputs[name] = {ROWS.relationship: shape.arrow} if shape else None
+            self.outputs[name] = rules.given(self.spec, name, shape.arrow) if shape else None
             return None
         if not flow.TOPIC.fullmatch(config.topic):
             self.found((*place, "topic"), f"“{config.topic}” {flow.TOPIC_RULE}")
         schema = self.schema(config.schema_name, (*place, "schema"))
         if schema is None:
             return None
-        self.outputs[name] = {ROWS.relationship: schema.arrow}
+        self.outputs[name] = rules.given(self.spec, name, schema.arrow)
         if config.key is not None and config.key not in schema.arrow.names:
             self.found((*place, "key"), f"the key “{config.key}” is no field of {schema.name}"
                        f"{nearest(config.key, schema.arrow.names)}")
@@ -319,8 +321,9 @@ class _Check:
         """`step` or `step.relationship` as an edge, if there is such a step."""
         step, _, relationship = written.partition(".")
         if step in self.spec.origins:
-            if relationship not in ("", *(e.relationship for e in (ROWS, REJECTS))):
-                self.found(place, f"the source has no output “{relationship}”; it has `{step}` and `{step}.reject`")
+            if relationship not in ("", ROWS.relationship, REJECTS.relationship, DRIFT):
+                there = f"`{step}`, `{step}.reject` and `{step}.{DRIFT}`"
+                self.found(place, f"the source has no output “{relationship}”; it has {there}")
                 return None
             return Edge(step, relationship or ROWS.relationship)
         if step not in self.outputs:

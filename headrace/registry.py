@@ -85,6 +85,11 @@ class Registry:
             return None
         return found.schema_id, found.version, self._parse(found.schema, f"{subject} version {found.version}")
 
+    def versions(self, schema_id: int) -> list[tuple[str, int]]:
+        """(subject, version) of everything that an id is registered as; [] when there is no such id."""
+        found = self._ask(lambda: self.client.get_schema_versions(schema_id)) or []
+        return sorted((str(each.subject), int(each.version or 0)) for each in found)
+
     def compatible(self, subject: str, schema: AvroSchema) -> list[str]:
         """Why this schema must not follow the subject's latest one, by the subject's own rule; [] when it may.
 

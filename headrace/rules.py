@@ -7,18 +7,28 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from headrace.control import Verdict
 from headrace.marked import Place, nearest
 
 if TYPE_CHECKING:
     from headrace.flow import FlowSpec
     from headrace.plan import Edge, SinkPlan, SourcePlan, StepPlan
 
+DRIFT = "drift"
+"""A source's output of verdicts on writers' schemas that are new: `from: source.drift`."""
 RAW = "bytes"
 """In a flow's tests: `{bytes: <hex>}` is a payload as it is on the wire."""
 REASONS = "reasons"
 """In a flow's tests: the ids of the reasons a record was held back for, beside its fields."""
 KEY_KINDS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary, pa.types.is_integer,
              pa.types.is_decimal, pa.types.is_binary)
+
+
+def given(spec: FlowSpec, source: str, rows: pa.Schema) -> Mapping[str, pa.Schema]:
+    """The shapes a source gives by relationship; `drift` only where it is read: nobody has to say where it goes."""
+    read = [*(s.reads for s in spec.steps.values()), *(s.reads for s in spec.sinks.values())]
+    wanted = any(f"{source}.{DRIFT}" in written for written in read)
+    return {"success": rows, **({DRIFT: Verdict.schema().arrow} if wanted else {})}
 
 
 def key(column: str, rows: pa.Schema) -> str | None:
@@ -71,7 +81,7 @@ def _maker(edge: Edge, steps: Mapping[str, StepPlan]) -> str | None:
     """The step, at this edge or above it, that makes rows of its own."""
     above = steps.get(edge.step)
     if above is None or above.processor.own_rows:
-        return above.name if above else None
+        return above.name if above else edge.step if edge.relationship == DRIFT else None
     return next(filter(None, (_maker(each, steps) for each in above.inputs)), None)
 
 

@@ -304,6 +304,8 @@ class Worker:
         self.observer.committed(out.records_in, {name: len(sent) for name, sent in out.sinks.items()}, out.counts)
         self._quiet_since = time.monotonic()
         self._gauge()
+        for each in out.sightings:
+            log.warning("new writer schema", extra={"flow": self.plan.flow, **each.told()})
         if out.counts and time.monotonic() - self._told > GAUGES_S:
             self._told = time.monotonic()
             log.info("held back or counted", extra={

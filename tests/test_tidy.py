@@ -19,6 +19,7 @@ LAYERS = {
     "files": 2, "pg": 2, "web": 2,
     "processors": 3, "connectors": 3,
     "catalog": 4, "flow": 4, "plan": 4, "observe": 4, "lag": 4, "graph": 4, "rules": 4, "governed": 4,
+    "schemadrift": 4,
     "pipeline": 5, "checkpoint": 5, "worker": 5,
 }
 TOP = 6  # app, cli, testing, stack, demo, connect, …

@@ -1,4 +1,7 @@
-"""`headrace schemas check | push | diff`: schemas/*.avsc against Avro, Arrow, their own past and the registry."""
+"""`headrace schemas check | push | diff`: schemas/*.avsc against Avro, Arrow, their own past and the registry.
+
+`headrace schemas drift` stands in drift.py.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace.cli.common import Json, dump, say, table
+from headrace.cli.drift import drift
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from headrace.codec import AvroSchema
-    from headrace.codec.types import Type
     from headrace.registry import Registry
     from headrace.settings import Settings
 
@@ -29,6 +32,7 @@ def register(app: typer.Typer) -> None:
     group.command()(check)
     group.command()(push)
     group.command()(diff)
+    group.command()(drift)
     app.add_typer(group, name="schemas")
 
 
@@ -288,30 +292,9 @@ def _report(found: list[Checked]) -> None:
 
 def _changes(old: AvroSchema | None, new: AvroSchema) -> list[dict[str, Any]]:
     """Fields that were added, removed, or have another type or default."""
-    before = {} if old is None else _flat(old.type, "")
-    after = _flat(new.type, "")
+    from headrace.schemadrift.diff import flat, said
+
+    before, after = ({path: said(one) for path, one in flat(s.type).items()} if s else {} for s in (old, new))
     return [{"field": name, "registry": before.get(name), "file": after.get(name),
              "change": "added" if name not in before else "removed" if name not in after else "changed"}
             for name in [*before, *(n for n in after if n not in before)] if before.get(name) != after.get(name)]
-
-
-def _flat(type_: Type, path: str) -> dict[str, str]:
-    """Path → type and default, for each field of a record and of the records within it."""
-    import json as text
-
-    from headrace.codec.types import MISSING
-
-    found: dict[str, str] = {}
-    for one in type_.fields:
-        here = f"{path}{one.name}"
-        default = "" if one.default is MISSING else f" = {text.dumps(one.default)}"
-        found[here] = _label(one.type) + default
-        for inner in one.type.walk():
-            if inner.kind == "record":
-                found |= {k: v for k, v in _flat(inner, f"{here}.").items() if k not in found}
-    return found
-
-
-def _label(type_: Type) -> str:
-    inner = [t for t in type_.walk() if t.kind == "enum"]
-    return type_.label + "".join(f" {{{', '.join(t.symbols)}}}" for t in inner)

@@ -122,7 +122,7 @@ class Compiler:
             return lambda p, at, row: (None, _chain(skips, p, at, row))
         if not same_name(writer, reader):
             raise Incompatible(f"{path or 'the record'}: record {writer.name} is not {reader.name}; {ALIAS}")
-        slots = _slots(writer, reader)
+        slots = slots_of(writer, reader)
         under = f"{path}." if path else ""
         steps = [(self.read(f.type, reader.fields[slot].type if slot is not None else None, f"{under}{f.name}"), slot)
                  for f, slot in zip(writer.fields, slots, strict=True)]
@@ -249,7 +249,7 @@ def same_name(writer: Type, reader: Type) -> bool:
     return writer.name.rpartition(".")[2] == reader.name.rpartition(".")[2] or writer.name in reader.aliases
 
 
-def _slots(writer: Type, reader: Type) -> list[int | None]:
+def slots_of(writer: Type, reader: Type) -> list[int | None]:
     """For each field of the writer, where it stands in the reader; None: it is passed over."""
     by_name = {f.name: i for i, f in enumerate(reader.fields)}
     written = {f.name for f in writer.fields}

@@ -32,11 +32,13 @@ class UnknownSchema(UserError):
 @dataclass(frozen=True)
 class Decoded:
     """`rows` in input order; `index`: their positions in the input, None when all were accepted; `rejects`:
-    (position, "<id>: why") for the others, in order of position."""
+    (position, "<id>: why") for the others, in order of position; `groups`: (writer's schema id, positions of its
+    records, None for all), of all that were framed."""
 
     rows: pa.RecordBatch
     index: Index | None = None
     rejects: Rejects = field(default_factory=list)
+    groups: Sequence[tuple[int, Index | None]] = ()
 
 
 class Decoder:
@@ -85,11 +87,11 @@ class Decoder:
         parts = [self._read(schema_id, data, start, end, rows) for schema_id, rows in groups]
         rejects = sorted([*rejects, *(r for part in parts for r in part.rejects)])
         if len(parts) == 1:
-            return Decoded(parts[0].rows, parts[0].index, rejects)
+            return Decoded(parts[0].rows, parts[0].index, rejects, groups)
         index = np.concatenate([p.index if p.index is not None else np.arange(len(start)) for p in parts])
         order = np.argsort(index, kind="stable")
         together = pa.concat_batches([p.rows for p in parts]).take(pa.array(order))
-        return Decoded(together, index[order] if len(index) < len(start) else None, rejects)
+        return Decoded(together, index[order] if len(index) < len(start) else None, rejects, groups)
 
     def _read(self, schema_id: int, data: pa.Buffer, start: Index, end: Index, which: Index | None) -> Decoded:
         """The records at `which` (None: all), which one schema wrote."""

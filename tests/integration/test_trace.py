@@ -13,7 +13,7 @@ from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from typer.testing import Result
 
-from headrace.batch import SOURCE_HEADER, Span
+from headrace.batch import SOURCE_HEADER, TAGS_HEADER, Span
 from headrace.errors import UserError
 from headrace.lag import measure
 from headrace.quarantine import Mend, replay
@@ -26,7 +26,9 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 Topic = Callable[..., str]
 NOW_MS = int(time.time() * 1e3)
 SUITE = {"name": "reading", "expectations": [
-    {"id": "sensor_given", "type": "expect_column_values_to_not_be_null", "kwargs": {"column": "sensor"}}]}
+    {"id": "sensor_given", "type": "expect_column_values_to_not_be_null", "kwargs": {"column": "sensor"}},
+    {"id": "level_low", "severity": "warning", "type": "expect_column_values_to_be_between",
+     "kwargs": {"column": "level", "max_value": 4}}]}
 FLOW = """
 flow: {name}
 description: Readings, checked.
@@ -75,7 +77,12 @@ def test_through_quarantine_and_replay_to_the_origin(project: Settings, topic: T
     assert measure(project, [group])[group].lag > 0
     drain(project, source)
     assert measure(project, [group])[group].lag == 0
-    output = next(m for m in read(project, f"{source}.checked") if m.key() == b"3")
+    checked = read(project, f"{source}.checked")
+    output = next(m for m in checked if m.key() == b"3")
+    assert {m.key(): dict(m.headers()).get(TAGS_HEADER) for m in checked} == {
+        **dict.fromkeys([b"0", b"1", b"2", b"3", b"4"]), b"5": b"level_low"}
+    tagged = next(m for m in checked if m.key() == b"5")
+    assert trace(project, (f"{source}.checked", tagged.partition(), tagged.offset()))[0].facts == {"tags": "level_low"}
 
     hops = trace(project, (f"{source}.checked", output.partition(), output.offset()))
     assert [hop.at.topic for hop in hops] == [f"{source}.checked", source, f"{source}.quarantine", source]
