@@ -27,7 +27,9 @@ import psutil
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 WORK = ROOT / ".headrace" / "bench"
-PEERS = {"hand_written": None, "faust": "faust.txt", "quix": "quix.txt"}
+PEERS = {"hand_written": None, "faust": "faust.txt", "quix": "quix.txt", "contracts_headrace": None,
+         **{name: f"{name}.txt" for name in ("contracts_gx", "contracts_dataframely", "contracts_pandera",
+                                             "contracts_pointblank")}}
 SHARE = {"headrace": 1.0, "hand_written": 0.3, "quix": 0.12, "faust": 0.06}  # each long enough, none for minutes
 GOALS = {"hand_written": 4, "quix": 12, "faust": 40}
 sys.path.insert(0, str(HERE))
@@ -108,16 +110,20 @@ def project(tag: str, source: str) -> Path:
     return home
 
 
+def run_flow(home: Path, tag: str) -> dict[str, Any]:
+    """headrace, once, on all of the topic of a `project`."""
+    command = [sys.executable, "-m", "headrace", "run", "standard", "--drain", "--group", tag]
+    lines, peak, cpu = measured(command, home)
+    told = next(line for line in lines if line.get("message") == "stopped")
+    return {"records": told["records_in"], "records_per_s": told["records_per_s"], "rss_mb": round(peak),
+            "cpu_s": round(cpu, 1), "valid": f"{tag}-valid", "bad": f"{tag}-bad"}
+
+
 def run_engine(engine: str, topic: str, records: int) -> dict[str, Any]:
     """One engine, once, on the first `records` of the topic (headrace: on all of it)."""
     if engine == "headrace":
         tag = f"headrace-{uuid.uuid4().hex[:6]}"
-        home = project(tag, topic)
-        command = [sys.executable, "-m", "headrace", "run", "standard", "--drain", "--group", tag]
-        lines, peak, cpu = measured(command, home)
-        told = next(line for line in lines if line.get("message") == "stopped")
-        return {"records": told["records_in"], "records_per_s": told["records_per_s"], "rss_mb": round(peak),
-                "cpu_s": round(cpu, 1), "valid": f"{tag}-valid", "bad": f"{tag}-bad"}
+        return run_flow(project(tag, topic), tag)
     work = WORK / "peers" / engine
     work.mkdir(parents=True, exist_ok=True)
     python = str(environment(engine))
@@ -150,6 +156,7 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(SHARE))
     parser.add_argument("--no-latency", action="store_true")
     parser.add_argument("--no-connectors", action="store_true")
+    parser.add_argument("--no-contracts", action="store_true")
     given = parser.parse_args()
     engines = given.only.split(",")
     WORK.mkdir(parents=True, exist_ok=True)
@@ -182,6 +189,11 @@ def main() -> None:
 
             result["connectors"] = connect.measure(given.records, given.rounds)
             print(connect.table(result["connectors"]), end="\n\n")
+        if not given.no_contracts:
+            import contracts
+
+            result["contracts"] = contracts.measure(topic, given.rounds)
+            print(contracts.table(result["contracts"]), end="\n\n")
     if "headrace" in engines:
         ours = result["standard_job"]["headrace"]["records_per_s"]
         result["ratios"] = {e: round(ours / result["standard_job"][e]["records_per_s"], 2)
