@@ -5,7 +5,7 @@ UV := $(BIN)/uv
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest --durations=12 -n $(WORKERS) --dist loadfile
 
-.PHONY: setup setup-demo demo test faults test-external test-all lint bench lock clean help
+.PHONY: setup setup-demo demo test faults cases test-external test-all lint bench lock clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -41,6 +41,9 @@ test-external: setup ## against real Airflow, MLflow, kfp, PostgreSQL and Kafka 
 FAULTS ?= tests/faults
 faults: setup    ## things broken on purpose, as often as docs say; FAULTS=tests/faults/test_kill.py for one
 	$(PYTEST) -m faults --faults full $(FAULTS)
+
+cases: setup     ## contracts against Great Expectations: all generated cases, of which `make test` has a quarter
+	$(BIN)/python -m pytest --faults full tests/contract/test_contracts_differential.py
 
 test-all: setup  ## every tier
 	$(PYTEST) --faults full

@@ -30,6 +30,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                      "purpose, where a test makes a difference")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Without `--faults full`, tests marked `full` are left out, and counted as deselected."""
+    if config.getoption("--faults") == "full":
+        return
+    left = [item for item in items if item.get_closest_marker("full")]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
 @pytest.fixture(scope="session")
 def faults(request: pytest.FixtureRequest) -> str:
     """“short” or “full”."""

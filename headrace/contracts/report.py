@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from headrace.contracts.kernels import Column
-from headrace.contracts.results import map_verdict, suite_result
+from headrace.contracts.results import holds, map_verdict, suite_result
 from headrace.contracts.suite import Expectation
 from headrace.contracts.verdict import Verdict
 
@@ -74,7 +74,7 @@ def _holds(each: Judged) -> bool:
     if each.told is not None or each.raised is not None or each.check.kernel is None:
         return _verdict(each).success
     bad = 0 if each.mask is None else each.mask.true_count
-    return not each.judged or (each.judged - bad) / each.judged >= each.check.expectation.mostly
+    return holds(each.check.expectation, each.judged, bad)
 
 
 def _verdict(each: Judged) -> Verdict:
