@@ -38,13 +38,19 @@ class Outputs:
     sightings: list[Sighting] = field(default_factory=list)
     """Writers' schemas that the flow had not seen; counted as (source, "new_schema", severity)."""
     frames: list[Frames] = field(default_factory=list)
-    """What it was made of, held so that the objects of a batch die together. Would those of some records die first, the
-    next batch's would be scattered over the gaps, and after some dozens of batches every list costs twice its time."""
+    """What it was made of: see `release`."""
 
     def add(self, step: str, metric: str, label: str, n: int) -> None:
         if n:
             at = (step, metric, label)
             self.counts[at] = self.counts.get(at, 0) + n
+
+    def release(self) -> None:
+        """Let go of what was picked, then of what it was picked from. So the objects of a batch die in the order they
+        came, and its memory is there in one piece for the next. Would those of some records die first, the others'
+        would be scattered over the gaps, and after some dozens of batches every list costs twice its time."""
+        self.sinks.clear()
+        self.frames.clear()
 
 
 def _no_state(step: str, partition: Partition) -> Any:

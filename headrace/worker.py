@@ -313,6 +313,7 @@ class Worker:
                 "counts": [{"step": step, metric: label, "n": n} for (step, metric, label), n in out.counts.items()]})
         log.debug("committed", extra={"flow": self.plan.flow, "spans": [str(s) for s in out.spans],
                                       "counts": {".".join(at): n for at, n in out.counts.items()}})
+        out.release()
 
     # ── between batches ──────────────────────────────────────────────────────────────────────────────────────────
 
