@@ -215,8 +215,8 @@ class KafkaSink:
         if values and max(map(len, values)) > self.bytes_max - RECORD_OVERHEAD_BYTES:
             values, batch, large = self._without_large(values, batch)
             rejects.append(large)
-        keys = keys_of(batch.rows, self.key) if self.key else batch.meta.keys()
-        return Outgoing(self.topic, values, keys, batch.meta.timestamps_ms(), batch.meta.headers()), rejects
+        keys = keys_of(batch.rows, self.key) if self.key else None
+        return batch.meta.outgoing(self.topic, values, keys), rejects
 
     def _without_large(self, values: list[bytes], batch: Batch) -> tuple[list[bytes], Batch, Rejects]:
         sizes = np.fromiter(map(len, values), dtype=np.int64, count=len(values))

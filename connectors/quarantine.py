@@ -10,8 +10,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import repeat
+from operator import add
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from headrace.batch import Batch, Headers, Meta, Outgoing, Rejects
 
@@ -19,11 +25,28 @@ FLOW, STEP, REASONS, SOURCE, TIME = ("headrace.flow", "headrace.step", "headrace
                                      "headrace.time")
 OURS = frozenset({FLOW, STEP, REASONS, SOURCE, TIME})
 _quoted = json.JSONEncoder(ensure_ascii=False).encode  # kept, and given one text at a time: quicker than json.dumps
+_ESCAPED = re.compile(r'[\x00-\x1f"\\]')
 
 
-def _reasons(texts: Sequence[str]) -> bytes:
-    """As JSON. Not kept for the next time: what outlives its batch stands between the objects of the next."""
-    return f"[{', '.join(map(_quoted, texts))}]".encode()
+def _lists(reasons: pa.ListArray) -> list[bytes]:
+    """Each list of texts as JSON."""
+    texts = reasons.flatten()
+    quoted = pc.binary_join_element_wise('"', texts, '"', "")
+    if pc.any(pc.match_substring_regex(texts, _ESCAPED.pattern)).as_py():
+        quoted = pa.array(map(_quoted, texts.to_pylist()), pa.string())
+    ends = pc.subtract(reasons.offsets, reasons.offsets[0])
+    joined = pc.binary_join(pa.ListArray.from_arrays(ends, quoted), ", ")
+    made: list[bytes] = pc.binary_join_element_wise("[", joined, "]", "").cast(pa.binary()).to_pylist()
+    return made
+
+
+def _places(meta: Meta) -> list[bytes]:
+    """topic/partition@offset of each record."""
+    where = (pa.array(part).cast(pa.string()) for part in (meta.partitions(), meta.offsets()))
+    at = pc.binary_join_element_wise(*where, "@")
+    made: list[bytes] = pc.binary_join_element_wise(pa.array(meta.topics(), pa.string()), at, "/").cast(
+        pa.binary()).to_pylist()
+    return made
 
 
 class QuarantineSink:
@@ -34,22 +57,23 @@ class QuarantineSink:
 
     def hold(self, batch: Batch, step: str) -> Outgoing:
         """A batch of a step's failure relationship."""
-        reasons: Sequence[Sequence[str]] = (batch.reasons.to_pylist() if batch.reasons is not None
-                                            else [["unmatched: no reason was given"]] * len(batch))
+        reasons = (_lists(batch.reasons) if batch.reasons is not None
+                   else repeat(b'["unmatched: no reason was given"]', len(batch)))
         return self._outgoing(batch.meta, reasons, step)
 
     def reject(self, rejects: Rejects) -> Outgoing:
         """Records that never became rows, or whose result could not be sent."""
-        return self._outgoing(rejects.meta, rejects.reasons, rejects.step)
+        return self._outgoing(rejects.meta, _lists(pa.array(rejects.reasons, pa.list_(pa.string()))), rejects.step)
 
-    def _outgoing(self, meta: Meta, reasons: Sequence[Sequence[str]], step: str) -> Outgoing:
+    def _outgoing(self, meta: Meta, reasons: Iterable[bytes], step: str) -> Outgoing:
         time = datetime.fromtimestamp(self.now_ms() / 1e3, UTC).isoformat(timespec="milliseconds").encode()
         fixed: Headers = [(FLOW, self.flow.encode()), (STEP, step.encode()), (TIME, time)]
-        places = map("{}/{}@{}".format, meta.topics(), meta.partitions().tolist(), meta.offsets().tolist())
-        headers = [[*[h for h in own if h[0] not in OURS], *fixed, (REASONS, why), (SOURCE, place.encode())]
-                   for own, why, place in zip(meta.untagged_headers(), map(_reasons, reasons), places, strict=True)]
-        values = meta.values()
-        return Outgoing(self.topic, values, meta.keys(), meta.timestamps_ms(), headers)
+        facts = zip(repeat(REASONS), reasons, strict=False), zip(repeat(SOURCE), _places(meta), strict=False)
+        said = map(list, zip(*map(repeat, fixed), *facts, strict=False))
+        own = meta.untagged_headers()
+        if any(meta.source_headers()):
+            own = [[h for h in headers if h[0] not in OURS] for headers in own]
+        return meta.as_it_came(self.topic, list(map(add, own, said)))
 
 
 def join(parts: Sequence[Outgoing]) -> Outgoing:

@@ -207,15 +207,43 @@ def _tagged(headers: Headers, tags: bytes) -> Headers:
     return [*(h for h in headers if h[0] != TAGS_HEADER), (TAGS_HEADER, _tags(*before, tags))]
 
 
-def _pick(column: list[Any], index: Index | None) -> list[Any]:
+def _chosen(column: Sequence[Any], index: Index) -> Iterator[Any]:
     """The chosen cells, in the order of `index`. Where that rises and has most of the column, a mask is quicker."""
-    if index is None:
-        return column
     if 4 * len(index) < len(column) or not (index[1:] > index[:-1]).all():
-        return list(map(column.__getitem__, index.tolist()))
+        return map(column.__getitem__, index.tolist())
     mask = np.zeros(len(column), dtype=np.bool_)
     mask[index] = True
-    return list(compress(column, mask.tobytes()))
+    return compress(column, mask.tobytes())
+
+
+def _pick(column: list[Any], index: Index | None) -> list[Any]:
+    return column if index is None else list(_chosen(column, index))
+
+
+class Picked(Sequence[Any]):
+    """Chosen cells of a column, fetched as they are gone through: a list of them would touch every object twice more,
+    once to be made and once to be dropped, and that is what a record costs most."""
+
+    __slots__ = ("_column", "_index")
+
+    def __init__(self, column: Sequence[Any], index: Index) -> None:
+        self._column, self._index = column, index
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def __iter__(self) -> Iterator[Any]:
+        return _chosen(self._column, self._index)
+
+    def __getitem__(self, at: Any) -> Any:
+        if isinstance(at, slice):
+            return Picked(self._column, self._index[at])
+        return self._column[self._index[at]]
+
+    def __eq__(self, other: object) -> bool:
+        return list(self) == (list(other) if isinstance(other, Picked) else other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +292,22 @@ class Meta:
     def untagged_headers(self) -> list[Headers]:
         """What an output carries that is the record as it came: its own headers and its lineage."""
         return _pick(self.frames.out_headers, self.index)
+
+    def outgoing(self, topic: str, values: Sequence[bytes | None], keys: Sequence[bytes | None] | None = None,
+                 headers: Sequence[Headers] | None = None) -> Outgoing:
+        """These payloads under the keys, timestamps and headers of what they came from, where no others are given."""
+        frames = self.frames
+        if headers is None:
+            headers = self._lazily(frames.out_headers) if self.tags is None else self.headers()
+        return Outgoing(topic, values, self._lazily(frames.keys) if keys is None else keys,
+                        self._lazily(frames.timestamps_ms), headers)
+
+    def as_it_came(self, topic: str, headers: Sequence[Headers]) -> Outgoing:
+        """The source payloads, keys and timestamps, byte for byte, with these headers."""
+        return self.outgoing(topic, self._lazily(self.frames.values), headers=headers)
+
+    def _lazily(self, column: list[Any]) -> Sequence[Any]:
+        return column if self.index is None else Picked(column, self.index)
 
     def source_headers(self) -> list[Headers | None]:
         return _pick(self.frames.source_headers, self.index)

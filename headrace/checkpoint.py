@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
+from operator import is_not
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -210,10 +211,10 @@ class Transactions:
         would cost every call."""
         placed = part.partition >= 0  # where its last record lands is of interest
         told: Iterable[Any] = chain(repeat(None, len(part) - 1), (self._on_delivery,)) if placed else repeat(None)
+        keyed = any(map(is_not, part.keys, repeat(None)))
         columns: list[tuple[bool, Iterable[Any]]] = [
-            (True, part.values), (part.keys.count(None) < len(part), part.keys), (placed, repeat(part.partition)),
-            (placed, told), (False, repeat(None)), (any(part.timestamps_ms), part.timestamps_ms),
-            (any(part.headers), part.headers)]
+            (True, part.values), (keyed, part.keys), (placed, repeat(part.partition)), (placed, told),
+            (False, repeat(None)), (any(part.timestamps_ms), part.timestamps_ms), (any(part.headers), part.headers)]
         last = max(at for at, (needed, _) in enumerate(columns) if needed)
         return [column for _, column in columns[:last + 1]]
 

@@ -23,6 +23,7 @@ from headrace.batch import Frames, Outgoing, Span
 from headrace.checkpoint import Transactions
 from headrace.connectors.kafka import TELL_S, Assignment, KafkaSource, Polled
 from headrace.errors import Retriable
+from headrace.memory import steady
 from headrace.observe import Observer
 from headrace.pipeline import Outputs, Pipeline
 from headrace.plan import Plan
@@ -117,23 +118,16 @@ class Worker:
         self.source = KafkaSource(self.settings, sources, self.group, instance=self.id,
                                   batch_max=self.batch_max)
         self.pipeline.open()
-        collecting = gc.isenabled()
-        gc.collect()
-        gc.freeze()
-        gc.disable()  # the cycle makes no cyclic garbage of its own; a collection between batches catches the rest
         try:
             self.source.subscribe(Assignment(self._on_assigned, self._on_revoked))
             log.info("started", extra={"flow": self.plan.flow, "group": self.group, "transactional_id": self.id})
-            with ThreadPoolExecutor(1, thread_name_prefix="commit") as committer:
+            with steady(), ThreadPoolExecutor(1, thread_name_prefix="commit") as committer:
                 self._cycle(stop, committer)
             self.pipeline.close()
         finally:
             self.source.close()
             self.transactions.close()
             self.state.keyed.close()
-            if collecting:
-                gc.enable()
-            gc.unfreeze()
             log.info("stopped", extra={"flow": self.plan.flow, **self._pace.told()})
 
     def _prepare_changelog(self, sources: Sequence[str]) -> None:

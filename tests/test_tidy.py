@@ -12,7 +12,8 @@ pytestmark = pytest.mark.unit
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
-    "errors": 1, "config": 1, "settings": 1, "batch": 1, "resources": 1, "logs": 1, "lean": 1, "__init__": 0,
+    "errors": 1, "config": 1, "settings": 1, "batch": 1, "resources": 1, "logs": 1, "lean": 1, "memory": 1,
+    "__init__": 0,
     "processor": 2, "connector": 2, "codec": 2, "registry": 2, "expressions": 2, "contracts": 2, "state": 2,
     "ingest": 2, "peek": 2, "payloads": 2, "topics": 2, "control": 2, "windows": 2, "instance": 2, "marked": 2,
     "loop": 2, "follow": 2, "eventtime": 2, "keying": 2, "aggregates": 2, "joining": 2, "records": 2, "transforms": 2,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -171,33 +172,33 @@ class Report:
         order. Of these expectations only, None for the critical ones; a row that none rejects has an empty list."""
         ids = self._critical if ids is None else ids
         index = np.asarray(index, dtype=np.int64)
-        wanted = np.zeros(self._rows.num_rows, dtype=bool)
-        wanted[index] = True
+        chosen = pa.array(index)
         texts, owners = [], []
         for broken in self._broken:
             e = broken.check.expectation
             if e.id not in ids:
                 continue
-            mine = np.flatnonzero(_numpy(broken.mask) & wanted)
+            owner = np.flatnonzero(_numpy(broken.mask.take(chosen)))
+            mine = index[owner]
             said = self._texts((f"{e.id}: ", *_says(broken.check)), mine)
             if broken.raised:
                 told = pa.array([broken.raised.get(at) for at in mine.tolist()], pa.string())
                 said = pc.coalesce(pc.binary_join_element_wise(said, told, " – "), said)
             texts.append(said)
-            owners.append(mine)
+            owners.append(owner)
         owner = np.concatenate(owners) if owners else np.zeros(0, np.int64)
         order = np.argsort(owner, kind="stable")
         flat = pa.concat_arrays(texts) if texts else pa.array([], pa.string())
-        counts = np.bincount(owner, minlength=self._rows.num_rows)[index]
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=len(index)))]).astype(np.int32)
         return pa.ListArray.from_arrays(pa.array(offsets), flat.take(pa.array(order)))
 
     def _texts(self, says: Sequence[str | Column], index: Index) -> pa.Array:
         """A text a row, columns' values filled in."""
         at = pa.array(index)
-        parts = [s if isinstance(s, str) else _shown(self._rows.column(s.name).take(at)) for s in says]
-        if not len(index) or all(isinstance(part, str) for part in parts):
+        if not len(index) or all(isinstance(s, str) for s in says):
             return pa.repeat("".join(s for s in says if isinstance(s, str)), len(index))
+        parts = chain.from_iterable([s] if isinstance(s, str) else _shown(self._rows.column(s.name).take(at))
+                                    for s in says)
         return pc.binary_join_element_wise(*parts, "")
 
 
@@ -206,7 +207,8 @@ _FAILURES = pa.schema([("row", pa.int64()), *((n, pa.string()) for n in (
 
 
 def _numpy(mask: pa.BooleanArray) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    filled: np.ndarray[Any, np.dtype[np.bool_]] = pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
+    sure = pc.fill_null(mask, False) if mask.null_count else mask
+    filled: np.ndarray[Any, np.dtype[np.bool_]] = sure.to_numpy(zero_copy_only=False)
     return filled
 
 
@@ -231,10 +233,13 @@ def _says(check: Check) -> Sequence[str | Column]:
     return [*named, f" breaks {e.type}"]
 
 
-def _shown(array: pa.Array) -> pa.Array:
-    """Values as text: text in quotes and cut, null as null, nested values as Python shows them."""
+def _shown(array: pa.Array) -> list[pa.Array | str]:
+    """Values as text: text in quotes and cut, null as null, nested values as Python shows them. In parts to be joined:
+    each kernel costs more than what it does to a few rows."""
     type_ = array.type
     if pa.types.is_string(type_) or pa.types.is_large_string(type_):
+        if not array.null_count and pc.max(pc.binary_length(array)).as_py() <= SHOWN_MAX:
+            return ["“", array.cast(pa.string()), "”"]
         cut = pc.utf8_slice_codeunits(array.cast(pa.string()), 0, SHOWN_MAX)
         more = pc.if_else(pc.greater(pc.utf8_length(array), SHOWN_MAX), "…”", "”")
         text = pc.binary_join_element_wise("“", cut, more, "")
@@ -242,4 +247,4 @@ def _shown(array: pa.Array) -> pa.Array:
         text = pa.array([None if v is None else str(v)[:SHOWN_MAX] for v in array.to_pylist()], pa.string())
     else:
         text = array.cast(pa.string())
-    return pc.fill_null(text, "null")
+    return [pc.fill_null(text, "null") if text.null_count else text]

@@ -217,15 +217,20 @@ def _commit(producer: Producer) -> None:
 
 
 def _failed(producer: Producer, topic: str, error: KafkaException) -> Exception:
-    """The transaction did not commit, as far as is known; the next replay's producer decides it either way."""
-    fault = error.args[0]
-    if classify(fault) == "fenced":
+    """The transaction did not commit, as far as is known; the next replay's producer decides it either way.
+
+    A broker that is just then giving the transactions to another producer may answer a commit with no more than
+    "unknown error": whether somebody took over, the abort is told.
+    """
+    faults = [error.args[0]]
+    if classify(faults[0]) != "fenced":
+        try:
+            producer.abort_transaction(10.0)
+        except KafkaException as second:  # open until its time-out, or until the next replay fences it
+            faults.append(second.args[0])
+    if any(classify(fault) == "fenced" for fault in faults):
         return Fenced(f"another replay of {topic} took over", hint="let it finish; what it sent is not sent again")
-    try:
-        producer.abort_transaction(10.0)
-    except KafkaException:
-        pass  # open until its time-out, or until the next replay fences it
-    return BrokerError(f"replay of {topic}: {fault.str()}", hint="run it again: what was sent is not sent again")
+    return BrokerError(f"replay of {topic}: {faults[0].str()}", hint="run it again: what was sent is not sent again")
 
 
 def _show(ready: Sequence[Ready], reader: Reader, out: Replayed) -> None:

@@ -24,6 +24,10 @@ DETACH = 'exec 3>&-; "$@" >>"$0" 2>&1 </dev/null & echo $!'
 TAIL_BYTES = 64 * 1024
 EXEC_TIMEOUT_S, EXEC_POLL_S = 2.0, 0.005
 """A kernel thread, which may have the number of a process long gone, has no command line either, ever."""
+KERNEL_THREADS = 2
+"""The process whose children they all are."""
+CLOCK_TICKS_S = 2.0
+"""How far apart the clock of files and that of processes may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,8 @@ def find(pidfile: Path) -> Running | None:
     """The process a pidfile speaks of, if it lives and is the one that was started."""
     try:
         written = json.loads(pidfile.read_text())
-        process = psutil.Process(written["pid"]) if written["pid"] else _search(written["token"])
+        process = (psutil.Process(written["pid"]) if written["pid"] else
+                   _search(written["token"], pidfile.stat().st_mtime))
         if not _carries(written["token"], _command_line(process)):
             return None
         with process.oneshot():
@@ -71,7 +76,7 @@ def _command_line(process: psutil.Process) -> list[str]:
     """Its arguments; while it is changing into another program Linux shows none for a moment: that is waited out."""
     deadline = time.monotonic() + EXEC_TIMEOUT_S
     line: list[str] = process.cmdline()
-    while not line and time.monotonic() < deadline:
+    while not line and time.monotonic() < deadline and process.status() != psutil.STATUS_ZOMBIE:
         time.sleep(EXEC_POLL_S)
         line = process.cmdline()
     return line
@@ -81,11 +86,15 @@ def _carries(token: str, line: list[str]) -> bool:
     return f"-Dheadrace.token={token}" in line
 
 
-def _search(token: str) -> psutil.Process:
-    """The process with this token, by looking at every one."""
+def _search(token: str, since_s: float) -> psutil.Process:
+    """The process with this token, by looking at every one; at those begun since then until they show their arguments.
+
+    It may be the shell that is about to start ours, or has just done so.
+    """
     for process in psutil.process_iter():
         try:
-            if _carries(token, process.cmdline()):
+            young = process.create_time() > since_s - CLOCK_TICKS_S and process.ppid() != KERNEL_THREADS
+            if _carries(token, _command_line(process) if young else process.cmdline()):
                 return process
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
@@ -94,8 +103,9 @@ def _search(token: str) -> psutil.Process:
 
 def stop(pidfile: Path, timeout_s: float, told: Callable[[str], None] = lambda text: None) -> bool:
     """Ask it to end, wait, then kill; remove the pidfile. Was there anything to stop?"""
-    running = find(pidfile)
-    if running:
+    found = False
+    while running := find(pidfile):  # a shell, and then what it had started before it ended
+        found = True
         try:
             process = psutil.Process(running.pid)
             process.terminate()
@@ -108,7 +118,7 @@ def stop(pidfile: Path, timeout_s: float, told: Callable[[str], None] = lambda t
         except psutil.NoSuchProcess:
             pass
     pidfile.unlink(missing_ok=True)
-    return running is not None
+    return found
 
 
 def tail(log: Path, lines: int, end: int | None = None) -> list[str]:
