@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := $(BIN)/uv
 WORKERS ?= 3
-PYTEST := $(BIN)/python -m pytest --durations=12 -n $(WORKERS) --dist loadfile
+PYTEST := $(BIN)/python -m pytest --durations=12 -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup setup-demo demo test faults cases test-external test-all lint bench lock clean help
 

@@ -25,13 +25,20 @@ hypothesis_settings.load_profile("headrace")
 TOPIC_TIMEOUT_S = 30
 
 
+LONG_FIRST = ("external", "faults", "integration", "contract")
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--faults", choices=("short", "full"), default="short", help="how often things are broken on "
                      "purpose, where a test makes a difference")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Without `--faults full`, tests marked `full` are left out, and counted as deselected."""
+    """The long ones first, so that no worker waits at the end: `make` tells pytest-xdist to keep the order.
+
+    Without `--faults full`, tests marked `full` are left out, and counted as deselected.
+    """
+    items.sort(key=lambda item: next((at for at, tier in enumerate(LONG_FIRST) if item.get_closest_marker(tier)), 9))
     if config.getoption("--faults") == "full":
         return
     left = [item for item in items if item.get_closest_marker("full")]
