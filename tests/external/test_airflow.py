@@ -28,7 +28,7 @@ from tests.external.proxy import FAULTS, Proxy, between
 pytestmark = [pytest.mark.external, pytest.mark.timeout(600)]  # the first installs Airflow, once
 
 RESOURCES = Resources(cpu=1.0, memory_mb=400, seconds_max=60)
-SILENCE_S = 2.5
+SILENCE_S = 5.0
 SUBMIT = """
 import sys
 from pathlib import Path
@@ -109,7 +109,7 @@ def test_faults_in_between(airflow: Server, proxy: Proxy) -> None:
     asked = [request() for _ in scripts]
     for one, script in zip(asked, scripts, strict=True):
         proxy.script(script)
-        for _ in range(len(script) + 1):
+        for _ in range(len(script) + 4):  # a busy machine is a fault, too
             with contextlib.suppress(Retriable):
                 assert to.submit(one, RESOURCES).state in ("queued", "running")
                 break
