@@ -21,7 +21,7 @@ def register(app: typer.Typer) -> None:
                                                           "the flow. Default: the StatefulSet pod, else kept.")] = None,
         slot: Annotated[int | None, typer.Option(hidden=True)] = None,
         group: Annotated[str | None, typer.Option(help="Consumer group. Default: headrace.<flow>.")] = None,
-        batch: Annotated[int, typer.Option(min=1, max=1_000_000, help="Records in a batch, at most.")] = 20_000,
+        batch: Annotated[int, typer.Option(min=1, max=1_000_000, help="Records in a batch, at most.")] = 40_000,
         log: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
     ) -> None:
         """Run flows: each record exactly once, from its topic through the steps to the sinks.
