@@ -173,6 +173,8 @@ def test_compiled_suites_never_import_great_expectations() -> None:
 
 
 def test_without_the_extra_a_suite_that_needs_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "great_expectations"]:
+        monkeypatch.delitem(sys.modules, name)  # which a test before this one may have imported
     monkeypatch.setitem(sys.modules, "great_expectations", None)
     with pytest.raises(MissingExtra, match=r"expect_column_values_to_be_dateutil_parseable.*needs the extra “gx”"):
         compiled(one("column_values_to_be_dateutil_parseable", column="tailnum"))
