@@ -27,6 +27,7 @@ from headrace.topics import silent, unreachable, watermarks
 log = logging.getLogger("headrace.kafka")
 TELL_S = 10.0  # a broker that is away is waited for; it is told this often
 POLL_S = 0.05
+BATCH_MAX = 40_000  # what a batch costs whatever is in it is shared by its records
 BACKLOG_SHARE = 8  # a poll that filled an eighth of a batch means a backlog: wait for fuller batches
 RECORD_OVERHEAD_BYTES = 512  # a record's own framing and our headers, against max.message.bytes
 
@@ -59,7 +60,7 @@ class KafkaSource:
     """
 
     def __init__(self, settings: Settings, topics: Sequence[str], group: str, *, instance: str | None = None,
-                 start: str = "earliest", batch_max: int = 40_000, prefetch_bytes: int = 32 << 20) -> None:
+                 start: str = "earliest", batch_max: int = BATCH_MAX, prefetch_bytes: int = 32 << 20) -> None:
         self.settings, self.topics, self.group, self.start = settings, topics, group, start
         self.batch_max = batch_max
         self.backlog = False
@@ -70,7 +71,7 @@ class KafkaSource:
             session_timeout_ms=10_000, heartbeat_interval_ms=1_000, max_poll_interval_ms=300_000,
             fetch_min_bytes=1, fetch_wait_max_ms=20, fetch_message_max_bytes=8 << 20,
             fetch_queue_backoff_ms=5,  # by default a full queue is not fetched for again for a whole second
-            queued_min_messages=40_000, queued_max_messages_kbytes=prefetch_bytes >> 10,
+            queued_min_messages=BATCH_MAX, queued_max_messages_kbytes=prefetch_bytes >> 10,
             statistics_interval_ms=0)
         if instance:
             conf["group.instance.id"] = instance  # a restart takes its partitions back at once

@@ -21,7 +21,7 @@ from confluent_kafka import TopicPartition
 
 from headrace.batch import Frames, Outgoing, Span
 from headrace.checkpoint import Transactions
-from headrace.connectors.kafka import TELL_S, Assignment, KafkaSource, Polled
+from headrace.connectors.kafka import BATCH_MAX, TELL_S, Assignment, KafkaSource, Polled
 from headrace.errors import Retriable
 from headrace.memory import steady
 from headrace.observe import Observer
@@ -79,7 +79,7 @@ class Worker:
     """
 
     def __init__(self, plan: Plan, settings: Settings, *, instance: str, slot: int = 0, drain: bool = False,
-                 batch_max: int = 40_000, group: str | None = None, observer: Observer | None = None) -> None:
+                 batch_max: int = BATCH_MAX, group: str | None = None, observer: Observer | None = None) -> None:
         self.plan, self.settings, self.drain, self.batch_max = plan, settings, drain, batch_max
         self.group = group or f"headrace.{plan.flow}"
         self.id = f"headrace.{plan.flow}.{instance}.{slot}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 
+import pyarrow as pa
 import pytest
 
 from headrace.memory import steady
@@ -33,3 +34,10 @@ def test_also_when_it_ends_in_an_error() -> None:
     with pytest.raises(ValueError, match="inner"):
         fail()
     assert gc.isenabled()
+
+
+def test_arrow_has_its_own_memory_again() -> None:
+    before = pa.default_memory_pool().backend_name
+    with steady():
+        assert pa.default_memory_pool().backend_name == "system"
+    assert pa.default_memory_pool().backend_name == before
