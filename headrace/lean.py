@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
 
 
 class _NoPandas:
@@ -26,3 +31,12 @@ def leave_pandas_out() -> None:
         pa.array([0])
     finally:
         sys.meta_path.remove(_NoPandas)
+
+
+def numbers_of(arrow: pa.DataType) -> np.dtype[Any]:
+    """numpy's type of an Arrow type of numbers. Arrow's own `to_pandas_dtype` says the same, and imports pandas."""
+    import numpy as np
+    from pyarrow import types
+
+    kind = "f" if types.is_floating(arrow) else "u" if types.is_unsigned_integer(arrow) else "i"
+    return np.dtype(f"{kind}{arrow.bit_width // 8}")

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from headrace.codec.types import Type
 from headrace.codec.wire import I64, LENGTH, RANGE, TEXT, Payloads, Rows, cut
+from headrace.lean import numbers_of
 
 Build = Callable[[Payloads, Any, Rows], pa.Array]
 
@@ -40,10 +41,10 @@ def builder(writer: Type, reader: Type) -> Build:
         case "boolean":
             return lambda p, at, row: pa.array(p.buf[at] == 1)
         case "float" | "double":
-            kind, wide = ("<f4" if writer.kind == "float" else "<f8"), np.dtype(reader.arrow.to_pandas_dtype())
+            kind, wide = ("<f4" if writer.kind == "float" else "<f8"), numbers_of(reader.arrow)
             return lambda p, at, row: pa.array(p.window(kind)[at].astype(wide, copy=False))
         case "int" | "long" if reader.kind in ("float", "double"):
-            target = np.dtype(reader.arrow.to_pandas_dtype())
+            target = numbers_of(reader.arrow)
             return lambda p, number, row: pa.array(number.astype(target))
         case "int" | "long":
             return _integers(writer, reader)

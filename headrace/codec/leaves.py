@@ -19,6 +19,7 @@ from headrace.codec.build import RANGES
 from headrace.codec.types import Type
 from headrace.codec.wire import I64, Rows, Verdicts
 from headrace.codec.wire_write import Piece
+from headrace.lean import numbers_of
 
 if TYPE_CHECKING:
     from headrace.codec.encode import Compiler, Measure
@@ -79,7 +80,7 @@ def leaf(plans: Compiler, source: pa.DataType, target: Type, path: str) -> Measu
     if target.kind == "boolean":
         return lambda v, column, row: ink.bytes_column(_numbers(column.cast(pa.uint8())))
     if target.kind in ("float", "double"):
-        wide = np.dtype(target.arrow.to_pandas_dtype())
+        wide = numbers_of(target.arrow)
         return lambda v, column, row: ink.wide_column(_numbers(column).astype(wide, copy=False))
     if target.kind in ("string", "bytes"):
         return lambda v, column, row: ink.spans_column(*spans(column))
@@ -116,9 +117,9 @@ def _numbers(column: pa.Array) -> npt.NDArray[Any]:
 
 
 def _storage(arrow: pa.DataType) -> np.dtype[Any]:
-    kind: np.dtype[Any] = np.dtype(np.int32 if arrow.bit_width == 32 else np.int64) if is_.is_temporal(arrow) \
-        else np.dtype(arrow.to_pandas_dtype())
-    return kind
+    if is_.is_temporal(arrow):
+        return np.dtype(np.int32 if arrow.bit_width == 32 else np.int64)
+    return numbers_of(arrow)
 
 
 def spans(column: pa.Array) -> tuple[npt.NDArray[np.uint8], I64, I64]:

@@ -20,6 +20,7 @@ from headrace.contracts.aggregates.bounds import quoted
 from headrace.contracts.kernels import Column, Kernel, is_float, is_text, some, values_judged
 from headrace.contracts.suite import Expectation
 from headrace.contracts.verdict import Verdict
+from headrace.lean import numbers_of
 
 Held = Any
 """The type pandas holds a column in: numpy's, or the name of one of its own."""
@@ -122,7 +123,7 @@ def _held(array: pa.Array, type_: pa.DataType) -> Held:
     if t.is_integer(type_) and (array.null_count or array.type != type_):
         return np.dtype(np.float64)
     if t.is_integer(type_) or is_float(type_):
-        return np.dtype(type_.to_pandas_dtype())
+        return numbers_of(type_)
     if t.is_boolean(type_):
         return _OBJECT if array.null_count else np.dtype(bool)
     if is_text(type_):

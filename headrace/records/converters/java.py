@@ -9,6 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from headrace.lean import numbers_of
+
 PLAIN_FROM, PLAIN_TO = 1e-3, 1e7
 """Between these (the second exclusive) Java writes a float without an exponent."""
 
@@ -27,7 +29,7 @@ def floats(values: pa.Array) -> pa.StringArray:
         return text
     mask = np.zeros(len(values), np.bool_)
     mask[odd] = True
-    kind = values.type.to_pandas_dtype()
+    kind = numbers_of(values.type).type
     written = [_scientific(kind(each)) for each in values.take(pa.array(odd)).to_pylist()]
     return pc.replace_with_mask(text, pa.array(mask), pa.array(written, pa.string()))
 
