@@ -24,7 +24,7 @@ from headrace.stack.connect import CONNECT
 from headrace.stack.jars import Progress, fetch, pinned
 from headrace.stack.kafka import KAFKA
 from headrace.stack.part import Part, Ports
-from headrace.stack.ports import choose, listens
+from headrace.stack.ports import choose
 from headrace.stack.registry import REGISTRY
 
 PARTS = (REGISTRY, KAFKA)
@@ -154,9 +154,9 @@ class Boot:
         waiting = list(parts)
         while waiting:
             for part in tuple(waiting):
-                if not supervise.find(self.where.pidfile(part)):
+                if not (running := supervise.find(self.where.pidfile(part))):
                     self._bury(part)
-                elif listens(self.ports[part.name]) and part.ready(self.ports):
+                elif running.listens(self.ports[part.name]) and part.ready(self.ports):
                     waiting.remove(part)
                     took = f", {time.monotonic() - since:.1f} s" if (since := self.started.get(part)) else ""
                     self.say(f"{part.name} answers at {part.address(self.ports)}{took}")
@@ -195,7 +195,7 @@ def status(project: Path) -> list[PartStatus]:
     for part in parts(where):
         running = supervise.find(where.pidfile(part))
         if running:
-            state = "running" if listens(ports[part.name]) and part.ready(ports) else "silent"
+            state = "running" if running.listens(ports[part.name]) and part.ready(ports) else "silent"
             found.append(PartStatus(part.name, state, part.address(ports), running.pid, running.rss_bytes >> 20,
                                     int(time.time() - running.started_s), where.log(part)))
         else:

@@ -7,15 +7,6 @@ from collections.abc import Collection, Mapping
 
 from headrace.stack.part import HOST, Ports
 
-CONNECT_TIMEOUT_S = 0.5
-
-
-def listens(port: int) -> bool:
-    """Does anybody answer on this port of this machine?"""
-    with socket.socket() as asked:
-        asked.settimeout(CONNECT_TIMEOUT_S)
-        return asked.connect_ex((HOST, port)) == 0
-
 
 def choose(wanted: Ports, last: Mapping[str, int], taken: Collection[int] = ()) -> dict[str, int]:
     """A port for every name in `wanted`: the one it had last time, else the wanted one, else any that is free.

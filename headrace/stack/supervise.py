@@ -39,6 +39,14 @@ class Running:
     started_s: float
     """Seconds since 1970."""
 
+    def listens(self, port: int) -> bool:
+        """Is it this process that listens on this port? Another one's broker or registry would answer just as well."""
+        try:
+            return any(held.status == psutil.CONN_LISTEN and held.laddr.port == port
+                       for held in psutil.Process(self.pid).net_connections("tcp"))
+        except psutil.NoSuchProcess:
+            return False
+
 
 def start(launch: Launch, pidfile: Path, log: Path) -> int:
     """Start in a session of its own, with its output going to `log`; its pid, which the pidfile holds by then."""
@@ -89,15 +97,19 @@ def _carries(token: str, line: list[str]) -> bool:
 def _search(token: str, since_s: float) -> psutil.Process:
     """The process with this token, by looking at every one; at those begun since then until they show their arguments.
 
-    It may be the shell that is about to start ours, or has just done so.
+    It may be the shell that is about to start ours, or has just done so: that shell may end while we look at others,
+    and leave a process that was not there when we began. So we look until there is none that we have not seen.
     """
-    for process in psutil.process_iter():
-        try:
-            young = process.create_time() > since_s - CLOCK_TICKS_S and process.ppid() != KERNEL_THREADS
-            if _carries(token, _command_line(process) if young else process.cmdline()):
-                return process
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
+    seen: set[psutil.Process] = set()
+    while new := set(psutil.process_iter()) - seen:
+        for process in new:
+            try:
+                young = process.create_time() > since_s - CLOCK_TICKS_S and process.ppid() != KERNEL_THREADS
+                if _carries(token, _command_line(process) if young else process.cmdline()):
+                    return process
+            except (psutil.NoSuchProcess, psutil.AccessDenied):
+                continue
+        seen |= new
     raise psutil.NoSuchProcess(0, msg=f"none has the token {token}")
 
 

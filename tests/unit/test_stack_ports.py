@@ -15,7 +15,7 @@ import pytest
 from headrace.stack import supervise
 from headrace.stack.kafka import _cluster_id, escaped
 from headrace.stack.part import HOST
-from headrace.stack.ports import choose, listens
+from headrace.stack.ports import choose
 
 pytestmark = pytest.mark.unit
 
@@ -43,8 +43,13 @@ def test_the_usual_port_when_it_is_free() -> None:
 def test_another_when_it_is_taken(taken: int) -> None:
     chosen = choose({"kafka": taken}, {})["kafka"]
     assert chosen not in (0, taken)
-    assert listens(taken)
-    assert not listens(chosen)
+
+
+def test_who_listens_is_this_process_and_no_other(taken: int) -> None:
+    mine, other = (supervise.Running(pid, 0, 0.0) for pid in (os.getpid(), os.getppid()))
+    assert mine.listens(taken)
+    assert not mine.listens(unused())
+    assert not other.listens(taken)
 
 
 def test_the_last_one_before_the_usual_one() -> None:
