@@ -56,6 +56,7 @@ class Group:
         self._at: dict[Place, int] = {}
         self._told: dict[Place, int] = {}
         self._ended: set[Place] = set()
+        self._astray: set[Place] = set()
         self._pauses = 0
         self._spare: list[Message] = []
         self._topics: list[str] = []
@@ -106,7 +107,7 @@ class Group:
     def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
         self.mine = {(p.topic, p.partition) for p in partitions}
         self.joined = True
-        self._at, self._told, self._ended, self._spare = {}, {}, set(), []
+        self._at, self._told, self._ended, self._astray, self._spare = {}, {}, set(), set(), []
         self.consumer.assign([])  # nothing is read before `go_on` says from where
         self._assigned(self.mine)
 
@@ -120,7 +121,7 @@ class Group:
         self._revoked({(p.topic, p.partition) for p in partitions}, lost)
         if not lost:
             self._commit_now()
-        self.mine, self._spare = set(), []
+        self.mine, self._spare, self.joined = set(), [], False  # until it is known what is ours, nothing is drained
         self.consumer.unassign()
 
     # where to go on
@@ -141,6 +142,9 @@ class Group:
             if error.args[0].code() in REFUSALS:
                 raise fault from error
             raise Retriable(fault.what, retry_after_s=0, hint=fault.hint) from error
+        self._read_from(starts)
+
+    def _read_from(self, starts: Mapping[Place, int]) -> None:
         self._at = dict(starts)
         self.consumer.assign([TopicPartition(topic, partition, offset)
                               for (topic, partition), offset in sorted(starts.items())])
@@ -183,7 +187,10 @@ class Group:
             if records and not begun:
                 begun, end = True, time.monotonic() + linger_s
         frames = Frames(records)
-        return frames, self._ends(frames)
+        ends = self._ends(frames)
+        if self._astray:
+            self._pass_over()
+        return frames, ends
 
     def _records(self, got: list[Message]) -> list[Message]:
         errors = list(map(Message.error, got))
@@ -210,21 +217,23 @@ class Group:
                 self._ended.add(at)
                 self._at[at] = max(self._at[at], int(message.offset() or 0))
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
-            self._out_of_range(at)
+            self._astray |= {at} & self.mine
         elif error.fatal() or error.code() in REFUSALS:
             raise BrokerError(f"{at[0]}: {error.str()}", hint=f"group {self.spec.group}, {error.name()}")
         elif not error.retriable() and error.code() not in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
             self._trouble(error)
 
-    def _out_of_range(self, at: Place) -> None:
-        """Retention deleted what was to be read next, or the topic was made anew: told, and read from what is there."""
-        if at not in self.mine:
-            return
-        start = self._first(at)
-        log.warning("records are gone that were not read", extra={
-            "connector": self.spec.name, "topic": at[0], "partition": at[1], "wanted": self._at.get(at), "read": start})
-        self._at[at] = start
-        self.consumer.seek(TopicPartition(*at, start))
+    def _pass_over(self) -> None:
+        """Retention deleted what was to be read next, or the topic was made anew: told, and read from what is there.
+        librdkafka has given such a partition up, so that it cannot be sought in: all are assigned again."""
+        starts = {at: self._first(at) for at in sorted(self._astray)}
+        for at, start in starts.items():
+            log.warning("records are gone that were not read", extra={
+                "connector": self.spec.name, "topic": at[0], "partition": at[1], "wanted": self._at.get(at),
+                "read": start})
+        self._astray = set()
+        self._ended -= starts.keys()
+        self._read_from({**self._at, **starts})
 
     @contextmanager
     def paused(self) -> Iterator[None]:

@@ -12,8 +12,11 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from headrace.connect import offsets
+from headrace.connect.sink_group import Group
 from headrace.errors import UserError
 from headrace.settings import Settings
 from tests.integration.connectkit import Watched, calls, made, produce, project_with_ledger, rows, until
@@ -239,6 +242,42 @@ def test_offsets_are_altered_and_reset_on_both_sides(project: Settings, topic: C
     with pytest.raises(UserError, match="is alive"):
         offsets.alter(spec, project, [(where, None)])
     watched.end()
+
+
+def test_what_retention_took_is_passed_over_and_the_rest_arrives(project: Settings, topic: Callable[..., str],
+                                                                 caplog: pytest.LogCaptureFixture) -> None:
+    name = topic(partitions=2)
+    project_with_ledger(project)
+    spec, admin = made(project, **keys(name, tasks__max="1")), AdminClient(project.client())
+    for numbered, deleted in ((range(10), 0), (range(10, 20), 15)):
+        for partition in (0, 1):
+            produce(project, name, lines(numbered), partition=partition)
+        if deleted:
+            next(iter(admin.delete_records([TopicPartition(name, 0, deleted)]).values())).result(20)
+        watched = Watched(spec, project, drain=True)
+        watched.task.start()
+        watched.expect("ENDED")
+        assert watched.task.join(10)
+    assert sorted((row[1], row[2]) for row in rows(project)) == [
+        *((0, n) for n in range(20) if not 10 <= n < 15), *((1, n) for n in range(20))]
+    [told] = [record for record in caplog.records if record.message == "records are gone that were not read"]
+    assert (told.partition, told.wanted, told.read) == (0, 10, 15)  # type: ignore[attr-defined]
+
+
+def test_who_lost_the_partitions_has_not_read_them_to_the_end(project: Settings, topic: Callable[..., str]) -> None:
+    name = topic()
+    project_with_ledger(project)
+    group = Group(made(project, **keys(name)), project, 0, assigned=lambda places: None,
+                  revoked=lambda places, lost: None)
+    group.join()
+    assert not group.drained, "it does not know yet what is its"
+    group._on_assign(group.consumer, [])
+    assert group.drained, "nothing is"
+    group._on_assign(group.consumer, [TopicPartition(name, 0)])
+    assert not group.drained
+    group._on_lost(group.consumer, [TopicPartition(name, 0)])
+    assert not group.drained
+    group.leave()
 
 
 def test_topics_by_a_pattern_those_that_come_later_too(project: Settings, topic: Callable[..., str],
