@@ -23,9 +23,8 @@ hypothesis_settings.register_profile("headrace", deadline=None, database=None)  
 hypothesis_settings.load_profile("headrace")
 
 TOPIC_TIMEOUT_S = 30
-
-
 LONG_FIRST = ("external", "faults", "integration", "contract")
+"""The tiers whose tests begin before the others."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -45,12 +44,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if not item.get_closest_marker("full")]
-
-
-@pytest.fixture(scope="session")
-def faults(request: pytest.FixtureRequest) -> str:
-    """“short” or “full”."""
-    return str(request.config.getoption("--faults"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +78,8 @@ def project(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Se
 def topic(stack: Stack) -> Iterator[Callable[..., str]]:
     """topic(name="t", partitions=1, **config) creates a topic with a name of its own and gives that name.
 
-    `config` is Kafka's, underscores for dots: topic("flights", 4, retention_ms=-1). Deleted when the test ends.
+    `config` is Kafka's, underscores for dots: topic("flights", 4, cleanup_policy="compact"). Deleted when the test
+    ends, and nothing in it before: tests date records years ago, and Kafka looks every five minutes for what is old.
     """
     from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -94,7 +88,7 @@ def topic(stack: Stack) -> Iterator[Callable[..., str]]:
 
     def create(name: str = "t", partitions: int = 1, **config: object) -> str:
         unique = f"{name}.{uuid.uuid4().hex[:10]}"
-        properties = {key.replace("_", "."): str(value) for key, value in config.items()}
+        properties = {"retention.ms": "-1", **{key.replace("_", "."): str(value) for key, value in config.items()}}
         asked = NewTopic(unique, num_partitions=partitions, replication_factor=1, config=properties)
         admin.create_topics([asked], operation_timeout=TOPIC_TIMEOUT_S)[unique].result(TOPIC_TIMEOUT_S)
         made.append(unique)

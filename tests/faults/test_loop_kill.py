@@ -26,8 +26,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(1_200),
 
 WORKERS = ("score", "meet", "watch", "decide", "dispatch", "gate", "audit")
 TRAININGS = ("runner", "training")
-KILLS = {"full": [*WORKERS * 3, *("runner",) * 5, *("training",) * 4],
-         "short": [*WORKERS, *("runner",) * 2, "training"]}
+KILLS = [*WORKERS * 3, *("runner",) * 5, *("training",) * 4]
 REST_S_MAX, TORMENT_S_MAX = 1.0, 500.0
 DAYS = 5
 """That go by meanwhile."""
@@ -115,7 +114,8 @@ def answers(w: World) -> set[str]:
     return {str(each.trigger) for each in w.events(Verdict) if each.about in ("gate", "failed")}
 
 
-def test_one_trigger_one_run_one_switch(stack: Stack, tmp_path: Path, faults: str) -> None:
+@pytest.mark.full
+def test_one_trigger_one_run_one_switch(stack: Stack, tmp_path: Path) -> None:
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")
     names = ["one", "two"]
@@ -125,7 +125,7 @@ def test_one_trigger_one_run_one_switch(stack: Stack, tmp_path: Path, faults: st
         for name in names:
             w.windows("auto", name)
         goings = Goings(w, names)
-        hit = torment(w, goings, random.Random(seed), KILLS[faults])
+        hit = torment(w, goings, random.Random(seed), KILLS)
         w.until(goings.over, "the days to go by")
         w.until(lambda: len(w.verdicts("auto", "performance")) == FIRST + DAYS - 1, "a verdict a day")
         w.until(lambda: any(each.measure != "asked" for each in w.events(Retrain)), "a trigger of the policy's own")
