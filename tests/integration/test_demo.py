@@ -1,5 +1,5 @@
-"""The demo itself, on a part of the year, twice in the same project; the whole year, with the loop and without, runs in
-CI (`make demo`)."""
+"""The demo itself, on a part of the year, twice in the same project; the whole year, the loop in it, runs in CI
+(`make demo`)."""
 
 from __future__ import annotations
 
@@ -59,25 +59,41 @@ def test_cut_short_then_whole(project: Settings) -> None:
     topics_first = set(json.loads(next(home.glob("*/run.json")).read_text())["topics"])
     made = {topic for topic in existing(project) if next(home.glob("*/run.json")).parent.name in topic}
     assert made == topics_first & set(existing(project)), "topics that the next run would not delete"
-    told, said = demo(project, "--svg", str(project.project / "picture.svg"))
+    told, said = demo(project, "--no-loop", "--svg", str(project.project / "picture.svg"))
     assert len(list(home.glob("*/run.json"))) == 1
     assert not topics_first & set(existing(project)), "the second run deletes the topics of the first"
+    assert list(told) == KEYS
+    the_flows(told, said)
+    assert json.loads((home / "summary.json").read_text()) == told
+    assert "kill -9" in picture(project)
+
+
+@pytest.mark.full
+def test_with_the_loop(project: Settings) -> None:
+    home = fresh(project)
+    told, said = demo(project, "--svg", str(project.project / "picture.svg"))
     assert list(told) == [*KEYS, "loop"]
+    the_flows(told, said)
+    the_loop(told["loop"], said)
+    report = (home / "report.html").read_text()
+    assert report.count("<svg") == 6
+    assert "http" not in report, "the report needs something from elsewhere"
+    assert report.count("<details>") == len(told["loop"]["asked"])
+    assert "kill -9" in picture(project)
+    assert "blessed version" in picture(project)
+
+
+def picture(project: Settings) -> str:
+    return (project.project / "picture.svg").read_text().replace("&#160;", " ")
+
+
+def the_flows(told: dict[str, Any], said: str) -> None:
     assert told["events"] == {"alert": 1}
     assert (told["kills"], told["lost"], told["doubled"], told["lag"]) == (2, 0, 0, 0)
     assert told["records_per_second"] > 0
     flights = data.flights(last=QUICK_LAST)
     assert told["flows"] == {"departures": expected(flights, "departures"), "arrivals": expected(flights, "arrivals")}
-    the_loop(told["loop"], said)
-    assert json.loads((home / "summary.json").read_text()) == told
-    report = (home / "report.html").read_text()
-    assert report.count("<svg") == 6
-    assert "http" not in report, "the report needs something from elsewhere"
-    assert report.count("<details>") == len(told["loop"]["asked"])
     assert said.count("ALERT 08 February: 472 of 930") == 1
-    picture = (project.project / "picture.svg").read_text().replace("&#160;", " ")
-    assert "kill -9" in picture
-    assert "blessed version" in picture
 
 
 def interrupted(project: Settings) -> None:
