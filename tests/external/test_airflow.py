@@ -242,7 +242,7 @@ def test_the_trigger_dag_reads_the_topic_itself(airflow: Server, project: Settin
     rows = [one.to_record() for one in (asked[0], asked[0], asked[1], asked[2], asked[1])]
     values, _, failed = encoder.encode_checked(pa.RecordBatch.from_pylist(rows, schema=schema.arrow))
     assert not failed
-    producer = Producer(project.client())
+    producer = Producer(project.client(enable_idempotence=True))
     for value in values:
         producer.produce(Retrain.home, bytes(value), b"m")
     producer.flush(10)

@@ -204,7 +204,7 @@ def test_a_sinks_whole_life(pair: Pair, stack: Stack) -> None:
     from confluent_kafka import Producer
 
     one = "/connectors/NAME"
-    producer = Producer(stack.settings.client())
+    producer = Producer(stack.settings.client(enable_idempotence=True))
     for side in (pair.real, pair.ours):
         for n in range(9):
             producer.produce(side.own["TOPIC"], f"line {n}".encode())

@@ -42,7 +42,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]
 
 def fill(settings: Settings, topic: str) -> None:
     """Write until the broker takes no more."""
-    producer = Producer(settings.client(message_timeout_ms=8_000), logger=silent("filler"))
+    producer = Producer(settings.client(enable_idempotence=True, message_timeout_ms=8_000), logger=silent("filler"))
     refused: list[object] = []
     block = os.urandom(500_000)
     for _ in range(200):

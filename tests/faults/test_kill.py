@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from headrace import codec
 from headrace.batch import read_lineage
@@ -62,7 +62,7 @@ def load(settings: Settings, topic: str, records: int = RECORDS) -> None:
         {"n": list(range(records)), "sensor": [None if n % 10 == 3 else f"s{n % 7}" for n in range(records)]},
         schema=schema.arrow)
     values = codec.Encoder(schema, schema.arrow, number).encode(rows)
-    producer = Producer(settings.client(linger_ms=20, queue_buffering_max_messages=1_000_000))
+    producer = Producer(settings.client(enable_idempotence=True, linger_ms=20, queue_buffering_max_messages=1_000_000))
     for n, value in enumerate(values):
         producer.produce(topic, value[:7] if n % 100 == 7 else value, str(n % 97), n % PARTITIONS)
     assert producer.flush(30) == 0
@@ -77,10 +77,12 @@ def committed_records(settings: Settings, *topics: str) -> list[Any]:
     found, ended = [], set()
     while len(ended) < len(every):
         for message in reader.consume(10_000, 1.0):
-            if message.error():
+            if (error := message.error()) is None:
+                found.append(message)
+            elif error.code() == KafkaError._PARTITION_EOF:
                 ended.add((message.topic(), message.partition()))
             else:
-                found.append(message)
+                assert error.retriable(), error
     reader.close()
     return found
 

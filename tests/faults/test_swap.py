@@ -303,7 +303,7 @@ def test_at_once_is_at_once(project: Settings, topic: Callable[..., str]) -> Non
     switch = Switcher(project, control, transactional=f"switch-{source}")
     switch("1")
     worker = started(project)
-    producer = Producer(project.client(linger_ms=0))
+    producer = Producer(project.client(enable_idempotence=True, linger_ms=0))
     wanted = []
     for turn in range(20):
         version = str(turn % VERSIONS + 1)

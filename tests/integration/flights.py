@@ -102,7 +102,7 @@ def labels(lo: int, hi: int) -> list[dict[str, Any]]:
 def produce(settings: Settings, topic: str, schema: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
     """Rows to the partition of their key, as any client of the same partitioner would."""
     values = encode(settings, topic, rows, codec.parse(json.dumps(schema)))
-    producer = Producer(settings.client(partitioner="murmur2_random", linger_ms=20))
+    producer = Producer(settings.client(enable_idempotence=True, partitioner="murmur2_random", linger_ms=20))
     for row, value in zip(rows, values, strict=True):
         producer.produce(topic, value, row["flight_id"])
         producer.poll(0)

@@ -36,7 +36,7 @@ def write(settings: Settings, topic: str, values: Sequence[bytes | None], keys: 
           partitions: int = 1, headers: Sequence[tuple[str, bytes]] = (),
           timestamp_ms: int = 1_700_000_000_000) -> None:
     """Payloads in turn over the partitions."""
-    producer = Producer(settings.client())
+    producer = Producer(settings.client(enable_idempotence=True))
     refused: list[Any] = []
     for n, value in enumerate(values):
         producer.produce(topic, value, keys[n] if keys else str(n).encode(), n % partitions, timestamp=timestamp_ms + n,
@@ -64,7 +64,7 @@ def hold(settings: Settings, source: str, quarantine: str, reasons: Sequence[Seq
     messages = read(settings, source)
     rejects = Rejects(Meta(Frames(messages)), [reasons[i % len(reasons)] for i in range(len(messages))], step)
     out: Outgoing = QuarantineSink(quarantine, flow, now_ms=lambda: now_ms).reject(rejects)
-    producer = Producer(settings.client())
+    producer = Producer(settings.client(enable_idempotence=True))
     for value, key, at_ms, headers in zip(out.values, out.keys, out.timestamps_ms, out.headers, strict=True):
         producer.produce(quarantine, value, key, timestamp=at_ms, headers=headers)
     assert producer.flush(20) == 0

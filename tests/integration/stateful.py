@@ -63,7 +63,7 @@ def load(settings: Settings, topic: str, numbers: Iterable[int]) -> None:
     ns = list(numbers)
     rows = pa.RecordBatch.from_pydict({"n": ns, "sensor": [f"s{n % 3}" for n in ns], "v": [n / 7 for n in ns],
                                        "at": [n * 1_000 for n in ns]}, schema=schema.arrow)
-    producer = Producer(settings.client(linger_ms=20, queue_buffering_max_messages=1_000_000))
+    producer = Producer(settings.client(enable_idempotence=True, linger_ms=20, queue_buffering_max_messages=1_000_000))
     for n, value in zip(ns, codec.Encoder(schema, schema.arrow, number).encode(rows), strict=True):
         producer.produce(topic, value, str(n), n % PARTITIONS)
     assert producer.flush(30) == 0

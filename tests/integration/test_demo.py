@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from itertools import chain
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +30,21 @@ KEYS = ["flows", "events", "kills", "lost", "doubled", "lag", "seconds", "record
 POLICIES = ["static", "last_two_months", "cumulative", "gated"]
 
 
-def left_running(project: Settings) -> list[list[str]]:
-    """The command lines of processes that know the project's folder."""
-    return [p.cmdline() for p in psutil.process_iter(["cmdline"])
-            if str(project.project) in " ".join(p.info["cmdline"] or ())]
+def left_running(project: Settings) -> list[psutil.Process]:
+    """The processes that know the project's folder."""
+    return [p for p in psutil.process_iter(["cmdline"]) if str(project.project) in " ".join(p.info["cmdline"] or ())]
 
 
 def demo(project: Settings, *options: str) -> tuple[dict[str, Any], str]:
     """(what it printed as JSON, stderr) of `headrace demo --quick`, which must end well and leave no process."""
     command = [sys.executable, "-m", "headrace", "demo", "--quick", "--json", *options]
-    done = subprocess.run(command, cwd=project.project, capture_output=True, text=True, timeout=500)
+    try:
+        done = subprocess.run(command, cwd=project.project, capture_output=True, text=True, timeout=500)
+    except BaseException:  # it was killed with no chance to stop what it had started, which would slow all other tests
+        for process in left_running(project):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        raise
     assert done.returncode == 0, done.stderr[-3000:]
     assert left_running(project) == []
     return json.loads(done.stdout), done.stderr
@@ -105,7 +110,7 @@ def interrupted(project: Settings) -> None:
         assert process.stderr is not None
         assert any("TRIGGER 01 March" in line for line in process.stderr)
         until = time.monotonic() + 60
-        while not any("headrace.loop.train" in each for each in chain.from_iterable(left_running(project))):
+        while not any("headrace.loop.train" in word for p in left_running(project) for word in p.info["cmdline"]):
             assert time.monotonic() < until, "no training runs"
             time.sleep(0.1)
         assert len(left_running(project)) >= 9, "three flows, four parts, the training and its supervisor"

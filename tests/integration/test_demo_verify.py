@@ -25,7 +25,7 @@ def staged(project: Settings, topic: object) -> Staged:
     with new_run(project.project) as run:
         made = run.stage("arrivals", "speed", source=f".{run.name}", sinks=f".{run.name}")
     ensure(project, made.plan.topics)
-    producer = Producer(project.client())
+    producer = Producer(project.client(enable_idempotence=True))
     for _ in range(100):
         producer.produce(made.source, b"x")
     assert producer.flush(30) == 0
@@ -43,7 +43,7 @@ def test_the_counting_sees_what_is_wrong(project: Settings, staged: Staged, offs
     """Verify the verifier: outputs written here by hand, with faults in them."""
     from confluent_kafka import Producer
 
-    producer = Producer(project.client())
+    producer = Producer(project.client(enable_idempotence=True))
     held = [("headrace.step", b"check"), ("headrace.reasons", b'["departed: it is null"]')]
     topics = chain([staged.outputs[0], staged.quarantine], repeat(staged.outputs[1]))
     for topic, offset in zip(topics, offsets, strict=False):

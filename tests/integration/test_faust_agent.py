@@ -213,7 +213,7 @@ def test_a_faust_app_of_ones_own_reads_and_writes_avro(project: Settings, regist
     at = datetime(2013, 2, 9, tzinfo=UTC)
     values, _, _ = encoder.encode_checked(pa.RecordBatch.from_pylist([{"id": i, "at": at} for i in range(20)],
                                                                      schema=schema.arrow))
-    producer = Producer(project.client())
+    producer = Producer(project.client(enable_idempotence=True))
     for i, value in enumerate(values):
         producer.produce(source, value, str(i).encode())
     producer.flush(10)

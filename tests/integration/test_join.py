@@ -148,7 +148,7 @@ def planes(project: Settings, topic: str, seats: dict[str, int | None]) -> None:
     there = {name: n for name, n in seats.items() if n is not None}
     values: list[Any] = encode(project, topic, [{"tailnum": t, "seats": n} for t, n in there.items()],
                                codec.parse(json.dumps(PLANE)))
-    producer = Producer(project.client())
+    producer = Producer(project.client(enable_idempotence=True))
     for name, value in (*zip(there, values, strict=True), *((t, None) for t, n in seats.items() if n is None)):
         producer.produce(topic, value, name)
     assert producer.flush(20) == 0
@@ -164,7 +164,7 @@ def test_a_lookup_follows_its_topic(project: Settings, topic: Callable[..., str]
     assert [r.problems for r in run_tests(path)] == [()]
     planes(project, table, {f"f{n}": n for n in range(3_000)})
     planes(project, table, {"f1": 1_001, "f2": None})
-    broken = Producer(project.client())
+    broken = Producer(project.client(enable_idempotence=True))
     broken.produce(table, b"no plane", "f3")
     assert broken.flush(20) == 0
     worker = start(project.project, "seats")

@@ -110,7 +110,7 @@ def test_a_file_of_every_format(run: Run, project: Settings, topic: Callable[...
 def test_keys_meet_those_of_java_producers(run: Run, project: Settings, topic: Callable[..., str]) -> None:
     name = topic(partitions=8)
     run("produce", name, "--schema", "reading", "--key", "n", text="".join(f'{{"n": {n}}}\n' for n in range(50)))
-    java = Producer(project.client(partitioner="murmur2_random"))
+    java = Producer(project.client(enable_idempotence=True, partitioner="murmur2_random"))
     for n in range(50):
         java.produce(name, b"x", str(n))
     assert java.flush(20) == 0
@@ -125,7 +125,7 @@ def test_what_cannot_be_decoded_is_shown_with_its_reason(run: Run, project: Sett
                                                          topic: Callable[..., str]) -> None:
     name = topic()
     run("produce", name, "--schema", "reading", text='{"n": 1}\n')
-    producer = Producer(project.client())
+    producer = Producer(project.client(enable_idempotence=True))
     for value in (b"hello", None, b"\0\x00\x01", b"\0\x7f\x00\x00\x00x"):
         producer.produce(name, value, key=b"\xff", headers=[("h", b"v")])
     assert producer.flush(20) == 0

@@ -116,7 +116,7 @@ def test_a_sinks_life(project: Settings, topic: Callable[..., str], name: str) -
 def produce(project: Settings, topic: str, values: list[bytes]) -> None:
     from confluent_kafka import Producer
 
-    producer = Producer(project.client(linger_ms=5))
+    producer = Producer(project.client(enable_idempotence=True, linger_ms=5))
     for value in values:
         producer.produce(topic, value)
     assert producer.flush(30) == 0

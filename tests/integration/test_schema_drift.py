@@ -69,7 +69,7 @@ class Shop:
         (settings.project / "schemas/reading.expectations.json").write_text(json.dumps(SUITE))
         (settings.project / f"flows/{self.flow}.yaml").write_text(FLOW.format(name=self.flow, source=self.source))
         self.registry = Registry(settings.registry_client())
-        self.producer = Producer(settings.client(linger_ms=5))
+        self.producer = Producer(settings.client(enable_idempotence=True, linger_ms=5))
         self.registry.register(f"{self.source}-value", FULL)
         self.registry.client.set_compatibility(f"{self.source}-value", "NONE")
 

@@ -98,7 +98,7 @@ def create(found: settings.Settings, topic: str, partitions: int) -> None:
 
 
 def produce(found: settings.Settings, topic: str, values: list[bytes]) -> None:
-    producer = Producer(found.client())
+    producer = Producer(found.client(enable_idempotence=True))
     for value in values:
         producer.produce(topic, value)
     assert producer.flush(20) == 0
@@ -136,7 +136,7 @@ def test_up_again_changes_nothing(running: Path) -> None:
 def test_a_topic_nobody_declared_is_not_created(running: Path) -> None:
     found = settings.load(running)
     refused: list[object] = []
-    producer = Producer(found.client(message_timeout_ms=3000))
+    producer = Producer(found.client(enable_idempotence=True, message_timeout_ms=3000))
     producer.produce("typing.eror", b"x", on_delivery=lambda error, message: refused.append(error))
     producer.flush(10)
     assert refused[0] is not None
