@@ -19,7 +19,7 @@ from headrace.topics import silent
 
 QUEUE_BYTES_MAX = 256 << 20
 CHUNK_BYTES = 64 << 20
-_TROUBLE = re.compile(r'"(?:req_timeouts|disconnects)":\s*(\d+)')
+_COUNTED = re.compile(r'"name":\s*"([^"]*)"|"(req_timeouts|disconnects)":\s*([1-9]\d*)')
 _EMITTED_US = re.compile(r'"ts":\s*(\d+)')
 
 ABORT = frozenset({
@@ -38,6 +38,20 @@ def classify(error: KafkaError) -> str:
     if error.code() in ABORT or error.txn_requires_abort():
         return "abort"
     return "retry" if error.retriable() and not error.fatal() else "fatal"
+
+
+def troubles(statistics: str) -> frozenset[tuple[str, str, str]]:
+    """(broker, counter, count) of every request time-out and every disconnect that librdkafka's statistics know of.
+
+    By broker, since librdkafka drops brokers, and with them their counts: the bootstrap ones as soon as it has learned
+    of others, any that leave the cluster. A sum over all can stay the same while a connection was cut.
+    """
+    found, broker = set(), ""
+    for name, counter, count in _COUNTED.findall(statistics):
+        broker = name or broker
+        if counter:
+            found.add((broker, counter, count))
+    return frozenset(found)
 
 
 class Transactions:
@@ -63,7 +77,7 @@ class Transactions:
         self._conf["partitioner"] = "murmur2_random"  # keys land where Java producers put them
         self._producer: Producer | None = None
         self._statistics = ""
-        self._trouble = 0
+        self._troubles: frozenset[tuple[str, str, str]] = frozenset()
         self._returned_us = 0.0
         self._error: KafkaError | None = None
         self.delivered: dict[tuple[str, int], int] = {}
@@ -99,7 +113,7 @@ class Transactions:
         for topic in self.topics:
             self._producer.list_topics(topic, 10.0)  # a first record to an unknown topic would wait for a second
         self._returned_us = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
-        self._trouble = self._emission()
+        self._troubles = self._emission()
 
     def _unusable(self, what: str, fault: KafkaError) -> BrokerError:
         told = f" (last: {self._error.str()})" if self._error else ""
@@ -107,22 +121,25 @@ class Transactions:
                            hint="is the broker up, are the TLS and SASL settings right, may this user write with this "
                                 "transactional id?")
 
-    def _emission(self) -> int:
-        """The trouble counted up to an emission newer than the last commit's return."""
+    def _emission(self) -> frozenset[tuple[str, str, str]]:
+        """The troubles counted up to an emission newer than the last commit's return."""
         end = time.monotonic() + self.deadline_s
         self.producer.poll(0)
         while True:
             found = _EMITTED_US.search(self._statistics)
             if found and int(found[1]) > self._returned_us:
-                return sum(map(int, _TROUBLE.findall(self._statistics)))
+                return troubles(self._statistics)
             if time.monotonic() > end:
                 raise BrokerError(f"producer {self.id} gives no statistics; it cannot be told whether it is safe")
             self.producer.poll(0.02)
 
     def _fence(self) -> None:
-        if self._emission() > self._trouble:
+        seen = self._emission()
+        if seen - self._troubles:
             self.reopened += 1
             self.open()
+        else:
+            self._troubles = seen  # what is not counted any more may begin again at 1
 
     def write(self, outputs: Sequence[Outgoing], offsets: list[TopicPartition], group: Any,
               decide: Callable[[], bool]) -> bool:
