@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,7 @@ class KafkaSource:
         self.batch_max = batch_max
         self.backlog = False
         self._told = -TELL_S
+        self._fault: BaseException | None = None
         conf = settings.client(
             group_id=group, enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="error",
             isolation_level="read_committed", partition_assignment_strategy="range",
@@ -95,24 +97,39 @@ class KafkaSource:
                 raise BrokerError(f"topic {topic.topic} cannot be read: {topic.error.str()}")
 
         def on_assign(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            starts = self._starts(partitions)
-            consumer.assign([TopicPartition(t, p, at) for (t, p), (at, _) in starts.items()])
-            self.assigned = set(starts)
-            assignment.assigned(starts)
+            with self._kept():
+                starts = self._starts(partitions)
+                consumer.assign([TopicPartition(t, p, at) for (t, p), (at, _) in starts.items()])
+                self.assigned = set(starts)
+                assignment.assigned(starts)
 
         def on_revoke(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             gone = [(p.topic, p.partition) for p in partitions]
             self.assigned -= set(gone)
-            assignment.revoked(gone)
+            with self._kept():
+                assignment.revoked(gone)
             consumer.unassign()
 
         self.consumer.subscribe(list(self.topics), on_assign=on_assign, on_revoke=on_revoke, on_lost=on_revoke)
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """An error in a rebalance is kept for `poll` to raise. Raised through librdkafka's callback, it would leave the
+        rebalance unanswered, and `close` would wait for it for ever."""
+        try:
+            yield
+        except BaseException as error:
+            self._fault = self._fault or error
 
     def _starts(self, partitions: list[TopicPartition]) -> dict[Partition, tuple[int, str | None]]:
         """Committed offsets, stable ones; where there is none, the start is resolved now and committed."""
         starts: dict[Partition, tuple[int, str | None]] = {}
         resolved = []
-        for found in self.consumer.committed(partitions, timeout=30):
+        try:
+            committed = self.consumer.committed(partitions, timeout=30)
+        except KafkaException as error:
+            raise unreachable(self.settings, error.args[0].str()) from error
+        for found in committed:
             offset, metadata = found.offset, found.metadata
             if offset < 0:
                 low, high = watermarks(self.consumer, found.topic, found.partition, 30)
@@ -124,13 +141,17 @@ class KafkaSource:
         return starts
 
     def poll(self) -> Polled:
-        """Up to `batch_max` records, within about 50 ms. Raises BrokerError for errors that waiting does not mend."""
+        """Up to `batch_max` records, within about 50 ms. Raises BrokerError for errors that waiting does not mend, and
+        whatever went wrong in a rebalance meanwhile."""
         if self.backlog:
             got = self.consumer.consume(self.batch_max, POLL_S)
         else:
             got = self.consumer.consume(1, POLL_S)
             if got:
                 got += self.consumer.consume(self.batch_max - 1, 0)
+        if self._fault is not None:
+            self.consumer.unassign()
+            raise self._fault
         group = self.consumer.consumer_group_metadata()
         self.backlog = len(got) * BACKLOG_SHARE >= self.batch_max
         ends: dict[Partition, int] = {}
