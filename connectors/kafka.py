@@ -247,7 +247,7 @@ class KafkaSink:
         reasons = [[f"oversized: {size:,} bytes for {self.topic}, whose max.message.bytes is {self.bytes_max:,}"]
                    for size in sizes[large].tolist()]
         return (list(map(values.__getitem__, fits.tolist())), Batch(batch.rows.take(pa.array(fits)),
-                batch.meta.take(fits)), Rejects(batch.meta.take(large), reasons, self.topic))
+                batch.meta.take(fits)), Rejects(batch.meta.take(large), reasons, self.topic, dead=True))
 
 
 def sink_for(topic: str, schema: AvroSchema, rows: pa.Schema, schema_id: int, key: str | None,

@@ -97,6 +97,14 @@ class StateSpec(Config):
                            "beyond it the worker stops and says so.")
 
 
+class PoisonSpec(Config):
+    """How many records may break a step before the step is what is broken, and the worker stops."""
+
+    records_max: int = Field(default=10, ge=0, description="So many, beyond the share; 0 with a share of 0 stops at "
+                             "the first.")
+    share_max: float = Field(default=0.01, ge=0, lt=1, description="This share of all records read.")
+
+
 class TestSpec(Config):
     """What the flow must do with given records; run without a broker by `headrace test`."""
 
@@ -131,6 +139,10 @@ class FlowSpec(Config):
     steps: dict[str, StepSpec] = Field(default_factory=dict, description="What is done with them, by name, in order.")
     sinks: dict[str, SinkSpec] = Field(min_length=1, description="Where they go, by topic.")
     state: StateSpec = Field(default_factory=lambda: StateSpec(), description="Bounds on what steps remember.")
+    dead_letter: str | None = Field(
+        None, description="The topic of what cannot be processed: records that break a step, or whose result is too "
+        "large for its topic. Left out: <flow>.dead-letter.")
+    poison: PoisonSpec = Field(default_factory=lambda: PoisonSpec(), description="How many records may break a step.")
     drop: tuple[str, ...] = Field((), description="Outputs that go nowhere, said aloud: `step.relationship`.")
     models: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Models that are kept right by `headrace loop run`, by name: learn, policy, "
@@ -144,6 +156,11 @@ class FlowSpec(Config):
         if (self.source is None) == (not self.sources):
             raise ValueError("a flow has a `source`, or `sources` by name")
         return self
+
+    @property
+    def dead_letters(self) -> str:
+        """The dead-letter topic."""
+        return self.dead_letter or f"{self.flow}.dead-letter"
 
     @property
     def origins(self) -> dict[str, SourceSpec]:
@@ -218,6 +235,8 @@ def _names(spec: FlowSpec, findings: list[Finding]) -> list[Finding]:
             out.append(spec.finding(("sinks", sink), f"“{sink}” {TOPIC_RULE}"))
         elif sink.startswith("__"):
             out.append(spec.finding(("sinks", sink), f"“{sink}”: topics that begin with “__” are Kafka's own"))
+    if not TOPIC.fullmatch(spec.dead_letters):
+        out.append(spec.finding(("dead_letter",), f"“{spec.dead_letters}” {TOPIC_RULE}"))
     return out
 
 
@@ -233,7 +252,7 @@ def _pruned(data: dict[str, Any], error: ValidationError) -> tuple[dict[str, Any
                 lost.add(name)
             case ("tests", *_):
                 out.pop("tests", None)  # an index would shift under the others
-            case ("drop" | "owner" | "description" as top, *_):
+            case ("drop" | "owner" | "description" | "dead_letter" | "poison" as top, *_):
                 out.pop(top, None)
             case ("flow",):
                 out["flow"] = "flow"

@@ -85,6 +85,16 @@ def _maker(edge: Edge, steps: Mapping[str, StepPlan]) -> str | None:
     return next(filter(None, (_maker(each, steps) for each in above.inputs)), None)
 
 
+def dead_letters(spec: FlowSpec) -> Iterator[tuple[Place, str]]:
+    """A dead-letter topic that is something else already."""
+    read = [source.config.get("topic") for source in spec.origins.values()]
+    if spec.dead_letters in spec.sinks:
+        yield ("dead_letter",), (f"“{spec.dead_letters}” is a sink of the flow already: dead letters have a topic of "
+                                 "their own, wider than any other")
+    elif spec.dead_letters in read:
+        yield ("dead_letter",), f"the flow would read what it writes: “{spec.dead_letters}” is its source"
+
+
 def tests(spec: FlowSpec, sources: Sequence[SourcePlan], sinks: Sequence[SinkPlan]) -> Iterator[tuple[Place, str]]:
     """Fields and sinks that the flow's tests name and that are not there; whether they pass is `headrace test`'s."""
     if len(sources) < len(spec.origins):
@@ -92,6 +102,7 @@ def tests(spec: FlowSpec, sources: Sequence[SourcePlan], sinks: Sequence[SinkPla
     shapes = {source.name: source.schema.arrow.names for source in sources}
     given = [name for source in sources for name in source.schema.arrow.names]
     held = {s.name: [*given, REASONS] if s.schema is None else s.schema.arrow.names for s in sinks}
+    held[spec.dead_letters] = [*given, REASONS]
     for at, test in enumerate(spec.tests):
         for n, record in enumerate(test.given):
             where: Place = ("tests", at, "given", n)
@@ -104,7 +115,7 @@ def tests(spec: FlowSpec, sources: Sequence[SourcePlan], sinks: Sequence[SinkPla
                                    "the source's records")
         for name, wanted in test.expect.items():
             place: Place = ("tests", at, "expect", name)
-            if name not in spec.sinks and name not in spec.broken:
+            if name not in (*spec.sinks, spec.dead_letters) and name not in spec.broken:
                 yield place, f"there is no sink “{name}”{nearest(name, spec.sinks)}"
             for n, record in enumerate(wanted if isinstance(wanted, list) and name in held else ()):
                 yield from _fields(record, held[name], (*place, n), f"the records of {name}")

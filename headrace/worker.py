@@ -14,15 +14,17 @@ import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from confluent_kafka import TopicPartition
 
+from headrace import poison
 from headrace.batch import Frames, Outgoing, Span
 from headrace.checkpoint import Transactions
 from headrace.connectors.kafka import BATCH_MAX, TELL_S, Assignment, KafkaSource, Polled
-from headrace.errors import Retriable
+from headrace.connectors.quarantine import ROOM_BYTES
+from headrace.errors import Retriable, UserError
 from headrace.memory import steady
 from headrace.observe import Observer
 from headrace.pipeline import Outputs, Pipeline
@@ -41,6 +43,23 @@ TICK_S = 0.25
 COLLECT_S = 10.0
 WAIT_S_MAX = 5.0
 NOTHING = Polled([], {}, None)
+
+
+def make_topics(settings: Settings, plan: Plan) -> dict[str, int]:
+    """Create the topics of a plan that are absent; max.message.bytes of each. That of the dead letters is made wider
+    than the sources that are there. Raises UserError where it is too narrow for them: a record would have nowhere to go."""
+    sources, dead = [source.config.topic for source in plan.sources], plan.dead_letter
+    found = message_bytes_max(settings, existing(settings).keys() & set(sources))
+    widest = max(found.values(), default=0)
+    wide = max(widest + 2 * ROOM_BYTES, dead.config.message_bytes_max)
+    ensure(settings, [replace(topic, config={**topic.config, "max.message.bytes": str(wide)})
+                      if topic.name == dead.name else topic for topic in plan.topics])
+    limits = message_bytes_max(settings, [topic.name for topic in plan.topics])
+    if limits[dead.name] < widest + 2 * ROOM_BYTES:
+        raise UserError(f"the dead-letter topic {dead.name} takes records of {limits[dead.name]:,} bytes, and the flow "
+                        f"reads some of up to {widest:,}", hint=f"raise its max.message.bytes to {wide} (kafka-configs "
+                        "--alter), or name another topic: `dead_letter: <topic>`")
+    return limits
 
 
 def _now_ms() -> int:
@@ -93,6 +112,7 @@ class Worker:
         self._quiet_since = self._gauged = self._collected = self._told = self._ticked = 0.0
         self._newest_ms = 0
         self._pace = Pace()
+        self._poison = poison.Budget(plan.spec.poison)
         self._nonces = 0
         self._run = os.urandom(6).hex()  # nonces of this run begin with it
 
@@ -101,11 +121,10 @@ class Worker:
     def run(self, stop: threading.Event) -> None:
         """The whole life. `stop` ends it after the batch in hand."""
         registry = Registry(self.settings.registry_client())
-        ensure(self.settings, self.plan.topics)
+        limits = make_topics(self.settings, self.plan)
         subjects = {sink.name: sink.schema for sink in self.plan.sinks if sink.schema is not None}
         ids = {topic: registry.register(f"{topic}-value", schema) for topic, schema in subjects.items()}
         sources = [source.config.topic for source in self.plan.sources]
-        limits = message_bytes_max(self.settings, [*sources, *(s.name for s in self.plan.sinks)])
         self.pipeline = Pipeline(self.plan, writers=registry.schema, sink_ids=ids, bytes_max=limits,
                                  now_ms=_now_ms, timed=self.observer.timed, settings=self.settings,
                                  state=lambda step, partition: self.state.small.of(partition, step),
@@ -113,7 +132,7 @@ class Worker:
         if self.pipeline.stateful:
             self._prepare_changelog(sources)
         self.transactions = Transactions(self.settings, self.id, bytes_max=max(limits.values()) + 65_536,
-                                         topics=[sink.name for sink in self.plan.sinks])
+                                         topics=[sink.name for sink in (*self.plan.sinks, self.plan.dead_letter)])
         self.transactions.open()  # before the committed offsets are read: it decides what an older self left open
         self.source = KafkaSource(self.settings, sources, self.group, instance=self.id,
                                   batch_max=self.batch_max)
@@ -234,7 +253,7 @@ class Worker:
         """Run a batch through the pipeline. None: the environment is not ready, and it will be read again."""
         self._pace.first_s = self._pace.first_s or time.perf_counter()
         try:
-            outputs = self.pipeline.run(polled.messages)
+            outputs = poison.run(self.pipeline, polled.messages, self.state, self._poison)
         except Retriable as error:
             log.warning("waiting", extra={"flow": self.plan.flow, "reason": str(error),
                                           "retry_after_s": error.retry_after_s})
