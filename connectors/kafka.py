@@ -67,6 +67,7 @@ class KafkaSource:
         self.backlog = False
         self._told = -TELL_S
         self._fault: BaseException | None = None
+        self._paused = False
         conf = settings.client(
             group_id=group, enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="error",
             isolation_level="read_committed", partition_assignment_strategy="range",
@@ -101,6 +102,8 @@ class KafkaSource:
                 starts = self._starts(partitions)
                 consumer.assign([TopicPartition(t, p, at) for (t, p), (at, _) in starts.items()])
                 self.assigned = set(starts)
+                if self._paused:
+                    self.resume()
                 assignment.assigned(starts)
 
         def on_revoke(consumer: Consumer, partitions: list[TopicPartition]) -> None:
@@ -144,14 +147,11 @@ class KafkaSource:
         """Up to `batch_max` records, within about 50 ms. Raises BrokerError for errors that waiting does not mend, and
         whatever went wrong in a rebalance meanwhile."""
         if self.backlog:
-            got = self.consumer.consume(self.batch_max, POLL_S)
+            got = self._consumed(self.batch_max, POLL_S)
         else:
-            got = self.consumer.consume(1, POLL_S)
+            got = self._consumed(1, POLL_S)
             if got:
-                got += self.consumer.consume(self.batch_max - 1, 0)
-        if self._fault is not None:
-            self.consumer.unassign()
-            raise self._fault
+                got += self._consumed(self.batch_max - 1, 0)
         group = self.consumer.consumer_group_metadata()
         self.backlog = len(got) * BACKLOG_SHARE >= self.batch_max
         ends: dict[Partition, int] = {}
@@ -162,6 +162,13 @@ class KafkaSource:
                     self._event(message, error, ends)
             got = [message for message, error in zip(got, errors, strict=True) if error is None]
         return Polled(got, ends, group)
+
+    def _consumed(self, records_max: int, timeout_s: float) -> list[Message]:
+        got = self.consumer.consume(records_max, timeout_s)
+        if self._fault is not None:
+            self.consumer.unassign()
+            raise self._fault
+        return got
 
     def _event(self, message: Message, error: KafkaError, ends: dict[Partition, int]) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
@@ -196,6 +203,25 @@ class KafkaSource:
         """Stable committed offsets and their metadata: waits while a transaction that writes them is open."""
         asked = [TopicPartition(t, p) for t, p in partitions]
         return {(f.topic, f.partition): (f.offset, f.metadata) for f in self.consumer.committed(asked, timeout=30)}
+
+    def pause(self) -> None:
+        """Fetch nothing until `resume`, or a rebalance."""
+        self._paused = True
+        self.consumer.pause([TopicPartition(*at) for at in self.assigned])
+
+    def resume(self) -> None:
+        """Where each partition goes on is to be said by `rewind`."""
+        self._paused = False
+        self.consumer.resume([TopicPartition(*at) for at in self.assigned])
+
+    def idle(self, timeout_s: float) -> bool:
+        """Poll while paused: rebalances and troubles are heard of as by `poll`. False: a record came all the same, and
+        is gone unless it is read again."""
+        got = self._consumed(1, timeout_s)
+        for message in got:
+            if (error := message.error()) is not None:
+                self._event(message, error, {})
+        return all(message.error() is not None for message in got)
 
     def rewind(self, starts: Mapping[Partition, int]) -> None:
         """Read again from these offsets; a partition no longer ours is passed over."""

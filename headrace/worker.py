@@ -41,13 +41,13 @@ QUIET_S = 0.2  # an end-of-partition offset waits this long for a record to ride
 GAUGES_S = 1.0
 TICK_S = 0.25
 COLLECT_S = 10.0
-WAIT_S_MAX = 5.0
+WAIT_S_MAX = 60.0
 NOTHING = Polled([], {}, None)
 
 
 def make_topics(settings: Settings, plan: Plan) -> dict[str, int]:
     """Create the topics of a plan that are absent; max.message.bytes of each. That of the dead letters is made wider
-    than the sources that are there. Raises UserError where it is too narrow for them: a record would have nowhere to go."""
+    than the sources that are there. Raises UserError where one that is there is too narrow for them."""
     sources, dead = [source.config.topic for source in plan.sources], plan.dead_letter
     found = message_bytes_max(settings, existing(settings).keys() & set(sources))
     widest = max(found.values(), default=0)
@@ -74,6 +74,14 @@ class InHand:
     polled: Polled
     nonce: str
     newest_ms: int
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A batch that a step wants to see again at `until` (monotonic). Its state is undone; all partitions are paused."""
+
+    polled: Polled
+    until: float
 
 
 @dataclass(slots=True)
@@ -113,6 +121,7 @@ class Worker:
         self._newest_ms = 0
         self._pace = Pace()
         self._poison = poison.Budget(plan.spec.poison)
+        self._waiting: Waiting | None = None
         self._nonces = 0
         self._run = os.urandom(6).hex()  # nonces of this run begin with it
 
@@ -203,7 +212,7 @@ class Worker:
             if hand is None:
                 if stop.is_set() or self._drained():
                     return
-                polled = self._poll()
+                polled = self._waited() if self._waiting else self._poll()
                 if polled and self._tick_due():
                     self._tick(polled, committer)
                 hand = self._process(polled) if polled and polled.messages else None
@@ -225,7 +234,7 @@ class Worker:
                 self.observer.aborted()
                 self.state.drop()
                 self._eof |= {**hand.polled.ends, **ahead.ends}  # what is rewound will come to its end again
-                self._rewind([*(following.outputs.spans if following else ()), *hand.outputs.spans])
+                self._rewind([*Frames(ahead.messages).spans(), *hand.outputs.spans])
                 hand = None
 
     def _settled(self, writing: Future[bool]) -> bool:
@@ -249,8 +258,20 @@ class Worker:
             self.source.rewind(self._done)
         return None
 
+    def _waited(self) -> Polled | None:
+        """The batch that waits, once its time has come, and an empty one before. Polling goes on meanwhile, so that the
+        group hears of us and we of it. None: the group rebalanced, and the batch comes again, here or elsewhere."""
+        assert self._waiting is not None
+        seen, waiting = self._rebalanced, self._waiting
+        quiet = self.source.idle(max(0.0, min(TICK_S, waiting.until - time.monotonic())))
+        if self._rebalanced != seen or not quiet:
+            self._eof.clear()
+            self._rewind_to({})
+            return None
+        return waiting.polled if time.monotonic() >= waiting.until else Polled([], {}, waiting.polled.group)
+
     def _process(self, polled: Polled) -> InHand | None:
-        """Run a batch through the pipeline. None: the environment is not ready, and it will be read again."""
+        """Run a batch through the pipeline. None: the environment is not ready, and the batch waits."""
         self._pace.first_s = self._pace.first_s or time.perf_counter()
         try:
             outputs = poison.run(self.pipeline, polled.messages, self.state, self._poison)
@@ -258,10 +279,11 @@ class Worker:
             log.warning("waiting", extra={"flow": self.plan.flow, "reason": str(error),
                                           "retry_after_s": error.retry_after_s})
             self.state.undo()
-            self._eof |= polled.ends
-            self._rewind(Frames(polled.messages).spans())
-            time.sleep(min(error.retry_after_s, WAIT_S_MAX))  # well within max.poll.interval.ms
+            self.source.pause()
+            self._waiting = Waiting(polled, time.monotonic() + min(error.retry_after_s, WAIT_S_MAX))
             return None
+        if self._waiting is not None:  # read on behind it
+            self._rewind_to({(s.topic, s.partition): s.offset_last + 1 for s in outputs.spans})
         self._nonces += 1
         return InHand(outputs, polled, f"{self._run}{self._nonces:x}", polled.messages[-1].timestamp()[1])
 
@@ -273,6 +295,14 @@ class Worker:
             starts[at] = min(span.offset_first, starts.get(at, span.offset_first))
         for at in starts:
             self._eof.pop(at, None)
+        self._rewind_to(starts)
+
+    def _rewind_to(self, starts: dict[Partition, int]) -> None:
+        """Go on from here. Where a batch waits, all partitions are paused: all of them go on, and it waits no more."""
+        if self._waiting is not None:
+            self._waiting = None
+            self.source.resume()
+            starts = self._done | starts
         self.source.rewind(starts)
 
     def _write(self, hand: InHand, committer: ThreadPoolExecutor) -> Future[bool]:
