@@ -164,7 +164,7 @@ class KafkaSource:
         return Polled(got, ends, group)
 
     def _consumed(self, records_max: int, timeout_s: float) -> list[Message]:
-        got = self.consumer.consume(records_max, timeout_s)
+        got: list[Message] = self.consumer.consume(records_max, timeout_s)
         if self._fault is not None:
             self.consumer.unassign()
             raise self._fault

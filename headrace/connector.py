@@ -72,6 +72,9 @@ class DeadLetterConfig(QuarantineConfig):
     message_bytes_max: int = Field(20_971_520, ge=1, description="The topic's max.message.bytes, at least.")
 
 
+DEAD_LETTERS = DeadLetterConfig.model_validate({})
+
+
 @dataclass(frozen=True, slots=True)
 class Pulled:
     """What a source gives at a time: records, and where in which of its partitions it stands behind them."""

@@ -50,6 +50,18 @@ class SourceSpec(Config):
         return one_component(value, "source")
 
 
+class RetrySpec(Config):
+    """Trying again what a step could not do. The batch waits meanwhile, and what is behind it."""
+
+    times: int = Field(default=5, ge=1, le=1_000, description="How often, after the first attempt; then it leaves by "
+                       "the relationship.")
+    wait_s: float = Field(default=1.0, gt=0, le=60, description="Seconds before the first time; each time twice as "
+                          "many.")
+    wait_max_s: float = Field(default=30.0, gt=0, le=60, description="Seconds between two times, at most.")
+    on: tuple[str, ...] = Field(("failure",), min_length=1, description="The relationships whose rows are tried again. "
+                                "Under `failure` comes what the step asks a pause for, too.")
+
+
 class StepSpec(Config):
     """One processor at work."""
 
@@ -59,11 +71,12 @@ class StepSpec(Config):
         (), alias="from", description="The output it reads, `step` (its main output) or `step.relationship`; a list of "
         "them for a processor that reads several. Left out: the previous step's main output; for the first, the "
         "source.")
+    retry: RetrySpec | None = Field(None, description="Whether, how often and when to try again what it could not do.")
 
     @model_validator(mode="before")
     @classmethod
     def _written(cls, value: Any) -> Any:
-        return one_component(value, "processor", ("from",))
+        return one_component(value, "processor", ("from", "retry"))
 
     @field_validator("reads", mode="before")
     @classmethod
@@ -235,7 +248,7 @@ def _names(spec: FlowSpec, findings: list[Finding]) -> list[Finding]:
             out.append(spec.finding(("sinks", sink), f"“{sink}” {TOPIC_RULE}"))
         elif sink.startswith("__"):
             out.append(spec.finding(("sinks", sink), f"“{sink}”: topics that begin with “__” are Kafka's own"))
-    if not TOPIC.fullmatch(spec.dead_letters):
+    if (spec.dead_letter or NAME.fullmatch(spec.flow)) and not TOPIC.fullmatch(spec.dead_letters):
         out.append(spec.finding(("dead_letter",), f"“{spec.dead_letters}” {TOPIC_RULE}"))
     return out
 

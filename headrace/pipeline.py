@@ -20,6 +20,7 @@ from headrace.connectors.quarantine import QuarantineSink, join, too_large
 from headrace.errors import UserError
 from headrace.plan import DRIFT, Edge, Plan, SourcePlan, StepPlan
 from headrace.processor import Context, Partition, SmallState
+from headrace.retry import Retries
 from headrace.schemadrift.watch import Sighting, Watch, events
 from headrace.settings import Settings
 from headrace.state import View
@@ -74,6 +75,11 @@ def _no_state(step: str, partition: Partition) -> Any:
     raise AssertionError(f"step {step} asked for state of {partition}, and this runner keeps none")
 
 
+def _no_state_to_retry(step: str, partition: Partition) -> Any:
+    raise UserError(f"{step} keeps state, and has a `retry`: a step that is tried again row by row cannot",
+                    hint="keep the state in another step")
+
+
 class Pipeline:
     """A plan made ready to run.
 
@@ -109,8 +115,10 @@ class Pipeline:
                 self._kafka[sink.name] = sink_for(sink.name, sink.schema, sink.rows, sink_ids[sink.name],
                                                   sink.config.key, self._bytes_max.get(sink.name, 1_048_588))
         self._outputs: Outputs | None = None
+        self._retries = {step.name: Retries(step) for step in plan.steps if step.retry}
         self._contexts = {step.name: Context(
-            plan.flow, step.name, plan.project, state=partial(state, step.name), store=partial(store, step.name),
+            plan.flow, step.name, plan.project,
+            state=partial(_no_state_to_retry if step.retry else state, step.name), store=partial(store, step.name),
             partitions=partitions, settings=settings, owner=plan.owner or "", control=plan.spec.control, now_ms=now_ms,
             count=partial(self._count, step.name)) for step in plan.steps}
 
@@ -151,12 +159,24 @@ class Pipeline:
             if any(batch is not None for batch in given):
                 self.at = step.name
                 with self.timed(step.name):
-                    self._put(at, step, step.processor.process_many(given, self._contexts[step.name]))
+                    self._put(at, step, self._results(step, given))
         self.at = "encode"
         with self.timed("encode"):
             self._encode(at, rejects, out)
         self._outputs = None
         return out
+
+    def _results(self, step: StepPlan, given: Sequence[Batch | None]) -> Mapping[str, Batch]:
+        ctx = self._contexts[step.name]
+        if (retries := self._retries.get(step.name)) is None:
+            return step.processor.process_many(given, ctx)
+        assert given[0] is not None, "a step with `retry` reads one output"
+        return retries.process(given[0], ctx)
+
+    def settled(self) -> None:
+        """The batch need not come again: what is remembered of its tries is forgotten."""
+        for retries in self._retries.values():
+            retries.settled()
 
     def tick(self) -> Outputs:
         """What steps have to say without a record having come; the steps below them get it as rows of theirs."""

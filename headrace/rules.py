@@ -66,6 +66,15 @@ def _taught(edge: Edge, steps: Mapping[str, StepPlan], passed: bool = False) -> 
     return all(_taught(each, steps, passed) for each in above.inputs)
 
 
+def others(spec: FlowSpec, sources: Sequence[SourcePlan], steps: Sequence[StepPlan],
+           sinks: Sequence[SinkPlan]) -> Iterator[tuple[Place, str]]:
+    """What the rules below have to say of a flow."""
+    yield from payloads(steps, sinks)
+    yield from dead_letters(spec)
+    yield from retries(steps)
+    yield from tests(spec, sources, sinks)
+
+
 def payloads(steps: Sequence[StepPlan], sinks: Sequence[SinkPlan]) -> Iterator[tuple[Place, str]]:
     """Quarantines that are given rows which never came over the wire as they are: they write payloads as they came."""
     by_name = {s.name: s for s in steps}
@@ -83,6 +92,25 @@ def _maker(edge: Edge, steps: Mapping[str, StepPlan]) -> str | None:
     if above is None or above.processor.own_rows:
         return above.name if above else edge.step if edge.relationship == DRIFT else None
     return next(filter(None, (_maker(each, steps) for each in above.inputs)), None)
+
+
+def retries(steps: Sequence[StepPlan]) -> Iterator[tuple[Place, str]]:
+    """Steps whose rows cannot be tried again one by one, and relationships that they do not have."""
+    by_name = {s.name: s for s in steps}
+    for step in steps:
+        place: Place = ("steps", step.name, "retry")
+        if step.retry is None:
+            continue
+        for name in step.retry.on:
+            if name not in step.outputs:
+                yield (*place, "on"), f"{step.name} has no output “{name}”{nearest(name, step.outputs)}"
+            elif name == step.processor.main:
+                yield (*place, "on"), f"“{name}” is what {step.name} has done: there is nothing to try again"
+        if step.processor.stateful or step.processor.own_rows or step.processor.inputs != (1, 1):
+            yield place, (f"a {step.kind} step cannot be tried again row by row: it keeps rows, makes some of its own, "
+                          "or reads several outputs")
+        elif maker := _maker(step.inputs[0], by_name):
+            yield place, f"{step.name} has rows that {maker} makes: only rows of a source can be tried again one by one"
 
 
 def dead_letters(spec: FlowSpec) -> Iterator[tuple[Place, str]]:

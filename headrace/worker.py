@@ -282,6 +282,7 @@ class Worker:
             self.source.pause()
             self._waiting = Waiting(polled, time.monotonic() + min(error.retry_after_s, WAIT_S_MAX))
             return None
+        self.pipeline.settled()
         if self._waiting is not None:  # read on behind it
             self._rewind_to({(s.topic, s.partition): s.offset_last + 1 for s in outputs.spans})
         self._nonces += 1
