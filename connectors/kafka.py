@@ -102,12 +102,13 @@ class KafkaSource:
                 starts = self._starts(partitions)
                 consumer.assign([TopicPartition(t, p, at) for (t, p), (at, _) in starts.items()])
                 self.assigned = set(starts)
-                if self._paused:
-                    self.resume()
                 assignment.assigned(starts)
 
         def on_revoke(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             gone = [(p.topic, p.partition) for p in partitions]
+            with self._kept():
+                if self._paused:  # it may be remembered, and a partition that comes back would stand still
+                    self.resume()
             self.assigned -= set(gone)
             with self._kept():
                 assignment.revoked(gone)
