@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +66,8 @@ class KafkaSource:
         self.batch_max = batch_max
         self.backlog = False
         self._told = -TELL_S
+        self._fault: BaseException | None = None
+        self._paused = False
         conf = settings.client(
             group_id=group, enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="error",
             isolation_level="read_committed", partition_assignment_strategy="range",
@@ -95,24 +98,42 @@ class KafkaSource:
                 raise BrokerError(f"topic {topic.topic} cannot be read: {topic.error.str()}")
 
         def on_assign(consumer: Consumer, partitions: list[TopicPartition]) -> None:
-            starts = self._starts(partitions)
-            consumer.assign([TopicPartition(t, p, at) for (t, p), (at, _) in starts.items()])
-            self.assigned = set(starts)
-            assignment.assigned(starts)
+            with self._kept():
+                starts = self._starts(partitions)
+                consumer.assign([TopicPartition(t, p, at) for (t, p), (at, _) in starts.items()])
+                self.assigned = set(starts)
+                assignment.assigned(starts)
 
         def on_revoke(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             gone = [(p.topic, p.partition) for p in partitions]
+            with self._kept():
+                if self._paused:  # it may be remembered, and a partition that comes back would stand still
+                    self.resume()
             self.assigned -= set(gone)
-            assignment.revoked(gone)
+            with self._kept():
+                assignment.revoked(gone)
             consumer.unassign()
 
         self.consumer.subscribe(list(self.topics), on_assign=on_assign, on_revoke=on_revoke, on_lost=on_revoke)
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """An error in a rebalance is kept for `poll` to raise. Raised through librdkafka's callback, it would leave the
+        rebalance unanswered, and `close` would wait for it for ever."""
+        try:
+            yield
+        except BaseException as error:
+            self._fault = self._fault or error
 
     def _starts(self, partitions: list[TopicPartition]) -> dict[Partition, tuple[int, str | None]]:
         """Committed offsets, stable ones; where there is none, the start is resolved now and committed."""
         starts: dict[Partition, tuple[int, str | None]] = {}
         resolved = []
-        for found in self.consumer.committed(partitions, timeout=30):
+        try:
+            committed = self.consumer.committed(partitions, timeout=30)
+        except KafkaException as error:
+            raise unreachable(self.settings, error.args[0].str()) from error
+        for found in committed:
             offset, metadata = found.offset, found.metadata
             if offset < 0:
                 low, high = watermarks(self.consumer, found.topic, found.partition, 30)
@@ -124,13 +145,14 @@ class KafkaSource:
         return starts
 
     def poll(self) -> Polled:
-        """Up to `batch_max` records, within about 50 ms. Raises BrokerError for errors that waiting does not mend."""
+        """Up to `batch_max` records, within about 50 ms. Raises BrokerError for errors that waiting does not mend, and
+        whatever went wrong in a rebalance meanwhile."""
         if self.backlog:
-            got = self.consumer.consume(self.batch_max, POLL_S)
+            got = self._consumed(self.batch_max, POLL_S)
         else:
-            got = self.consumer.consume(1, POLL_S)
+            got = self._consumed(1, POLL_S)
             if got:
-                got += self.consumer.consume(self.batch_max - 1, 0)
+                got += self._consumed(self.batch_max - 1, 0)
         group = self.consumer.consumer_group_metadata()
         self.backlog = len(got) * BACKLOG_SHARE >= self.batch_max
         ends: dict[Partition, int] = {}
@@ -141,6 +163,13 @@ class KafkaSource:
                     self._event(message, error, ends)
             got = [message for message, error in zip(got, errors, strict=True) if error is None]
         return Polled(got, ends, group)
+
+    def _consumed(self, records_max: int, timeout_s: float) -> list[Message]:
+        got: list[Message] = self.consumer.consume(records_max, timeout_s)
+        if self._fault is not None:
+            self.consumer.unassign()
+            raise self._fault
+        return got
 
     def _event(self, message: Message, error: KafkaError, ends: dict[Partition, int]) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
@@ -175,6 +204,25 @@ class KafkaSource:
         """Stable committed offsets and their metadata: waits while a transaction that writes them is open."""
         asked = [TopicPartition(t, p) for t, p in partitions]
         return {(f.topic, f.partition): (f.offset, f.metadata) for f in self.consumer.committed(asked, timeout=30)}
+
+    def pause(self) -> None:
+        """Fetch nothing until `resume`, or a rebalance."""
+        self._paused = True
+        self.consumer.pause([TopicPartition(*at) for at in self.assigned])
+
+    def resume(self) -> None:
+        """Where each partition goes on is to be said by `rewind`."""
+        self._paused = False
+        self.consumer.resume([TopicPartition(*at) for at in self.assigned])
+
+    def idle(self, timeout_s: float) -> bool:
+        """Poll while paused: rebalances and troubles are heard of as by `poll`. False: a record came all the same, and
+        is gone unless it is read again."""
+        got = self._consumed(1, timeout_s)
+        for message in got:
+            if (error := message.error()) is not None:
+                self._event(message, error, {})
+        return all(message.error() is not None for message in got)
 
     def rewind(self, starts: Mapping[Partition, int]) -> None:
         """Read again from these offsets; a partition no longer ours is passed over."""
@@ -226,7 +274,7 @@ class KafkaSink:
         reasons = [[f"oversized: {size:,} bytes for {self.topic}, whose max.message.bytes is {self.bytes_max:,}"]
                    for size in sizes[large].tolist()]
         return (list(map(values.__getitem__, fits.tolist())), Batch(batch.rows.take(pa.array(fits)),
-                batch.meta.take(fits)), Rejects(batch.meta.take(large), reasons, self.topic))
+                batch.meta.take(fits)), Rejects(batch.meta.take(large), reasons, self.topic, dead=True))
 
 
 def sink_for(topic: str, schema: AvroSchema, rows: pa.Schema, schema_id: int, key: str | None,

@@ -19,10 +19,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from headrace.batch import Batch, Headers, Meta, Outgoing, Rejects
+from headrace.batch import Batch, Headers, Index, Meta, Outgoing, Rejects
 
 FLOW, STEP, REASONS, SOURCE, TIME = ("headrace.flow", "headrace.step", "headrace.reasons", "headrace.source",
                                      "headrace.time")
+ROOM_BYTES = 65_536
+"""Of a topic's max.message.bytes, for the headers that we add."""
 OURS = frozenset({FLOW, STEP, REASONS, SOURCE, TIME})
 _quoted = json.JSONEncoder(ensure_ascii=False).encode  # kept, and given one text at a time: quicker than json.dumps
 _ESCAPED = np.isin(np.arange(256), [*range(0x20), *b'"\\'])  # by byte: in UTF-8 none of them is part of another
@@ -77,6 +79,18 @@ class QuarantineSink:
         return meta.as_it_came(self.topic, list(map(add, own, said)))
 
 
+def too_large(meta: Meta, bytes_max: int) -> Index | None:
+    """Which records, with their keys and headers and room for ours, a topic would refuse; None for none of them."""
+    room = bytes_max - min(ROOM_BYTES, bytes_max // 4)
+    payloads = meta.payloads()
+    if max(map(len, filter(None, payloads)), default=0) <= room // 2:
+        return None
+    sizes = [len(value or b"") + len(key or b"") + sum(len(name) + len(said or b"") for name, said in headers)
+             for value, key, headers in zip(payloads, meta.keys(), meta.untagged_headers(), strict=True)]
+    large = np.flatnonzero(np.array(sizes) > room)
+    return large if len(large) else None
+
+
 def join(parts: Sequence[Outgoing]) -> Outgoing:
     """Several outgoings of one topic as one, in the order of their source is not promised across steps."""
     if len(parts) == 1:
@@ -89,4 +103,4 @@ def join(parts: Sequence[Outgoing]) -> Outgoing:
     return Outgoing(first.topic, *columns)  # type: ignore[arg-type]
 
 
-__all__ = ["FLOW", "OURS", "REASONS", "SOURCE", "STEP", "TIME", "QuarantineSink", "join"]
+__all__ = ["FLOW", "OURS", "REASONS", "ROOM_BYTES", "SOURCE", "STEP", "TIME", "QuarantineSink", "join", "too_large"]

@@ -306,6 +306,10 @@ class Meta:
         """The source payloads, keys and timestamps, byte for byte, with these headers."""
         return self.outgoing(topic, self._lazily(self.frames.values), headers=headers)
 
+    def payloads(self) -> Sequence[bytes | None]:
+        """As `values`, fetched as they are gone through."""
+        return self._lazily(self.frames.values)
+
     def _lazily(self, column: list[Any]) -> Sequence[Any]:
         return column if self.index is None else Picked(column, self.index)
 
@@ -393,8 +397,10 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Rejects:
-    """Source records that cannot go on, whole: the payload did not decode, or the result is too large to send."""
+    """Source records that cannot go on, whole: the payload did not decode, or the result cannot be sent. `dead`: they
+    belong to the dead letters, not in the quarantine."""
 
     meta: Meta
     reasons: Sequence[Sequence[str]]
     step: str
+    dead: bool = False

@@ -64,6 +64,17 @@ class QuarantineConfig(TopicConfig):
         return {**super().topic_config(), "max.message.bytes": str(self.message_bytes_max)}
 
 
+class DeadLetterConfig(QuarantineConfig):
+    """A flow's dead letters. They are kept for ever, since Kafka deletes by the time of the source record, and wider
+    than any source, since a source's largest record must fit in with the reasons."""
+
+    retention_ms: int | None = Field(-1, ge=-1, description="How long they are kept, in milliseconds; -1 is for ever.")
+    message_bytes_max: int = Field(20_971_520, ge=1, description="The topic's max.message.bytes, at least.")
+
+
+DEAD_LETTERS = DeadLetterConfig.model_validate({})
+
+
 @dataclass(frozen=True, slots=True)
 class Pulled:
     """What a source gives at a time: records, and where in which of its partitions it stands behind them."""

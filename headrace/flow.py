@@ -50,6 +50,18 @@ class SourceSpec(Config):
         return one_component(value, "source")
 
 
+class RetrySpec(Config):
+    """Trying again what a step could not do. The batch waits meanwhile, and what is behind it."""
+
+    times: int = Field(default=5, ge=1, le=1_000, description="How often, after the first attempt; then it leaves by "
+                       "the relationship.")
+    wait_s: float = Field(default=1.0, gt=0, le=60, description="Seconds before the first time; each time twice as "
+                          "many.")
+    wait_max_s: float = Field(default=30.0, gt=0, le=60, description="Seconds between two times, at most.")
+    on: tuple[str, ...] = Field(("failure",), min_length=1, description="The relationships whose rows are tried again. "
+                                "Under `failure` comes what the step asks a pause for, too.")
+
+
 class StepSpec(Config):
     """One processor at work."""
 
@@ -59,11 +71,12 @@ class StepSpec(Config):
         (), alias="from", description="The output it reads, `step` (its main output) or `step.relationship`; a list of "
         "them for a processor that reads several. Left out: the previous step's main output; for the first, the "
         "source.")
+    retry: RetrySpec | None = Field(None, description="Whether, how often and when to try again what it could not do.")
 
     @model_validator(mode="before")
     @classmethod
     def _written(cls, value: Any) -> Any:
-        return one_component(value, "processor", ("from",))
+        return one_component(value, "processor", ("from", "retry"))
 
     @field_validator("reads", mode="before")
     @classmethod
@@ -95,6 +108,14 @@ class StateSpec(Config):
 
     bytes_max: int = Field(default=8 << 30, ge=1 << 20, description="Bytes of keyed state a partition may hold; "
                            "beyond it the worker stops and says so.")
+
+
+class PoisonSpec(Config):
+    """How many records may break a step before the step is what is broken, and the worker stops."""
+
+    records_max: int = Field(default=10, ge=0, description="So many, beyond the share; 0 with a share of 0 stops at "
+                             "the first.")
+    share_max: float = Field(default=0.01, ge=0, lt=1, description="This share of all records read.")
 
 
 class TestSpec(Config):
@@ -131,6 +152,10 @@ class FlowSpec(Config):
     steps: dict[str, StepSpec] = Field(default_factory=dict, description="What is done with them, by name, in order.")
     sinks: dict[str, SinkSpec] = Field(min_length=1, description="Where they go, by topic.")
     state: StateSpec = Field(default_factory=lambda: StateSpec(), description="Bounds on what steps remember.")
+    dead_letter: str | None = Field(
+        None, description="The topic of what cannot be processed: records that break a step, or whose result is too "
+        "large for its topic. Left out: <flow>.dead-letter.")
+    poison: PoisonSpec = Field(default_factory=lambda: PoisonSpec(), description="How many records may break a step.")
     drop: tuple[str, ...] = Field((), description="Outputs that go nowhere, said aloud: `step.relationship`.")
     models: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Models that are kept right by `headrace loop run`, by name: learn, policy, "
@@ -144,6 +169,11 @@ class FlowSpec(Config):
         if (self.source is None) == (not self.sources):
             raise ValueError("a flow has a `source`, or `sources` by name")
         return self
+
+    @property
+    def dead_letters(self) -> str:
+        """The dead-letter topic."""
+        return self.dead_letter or f"{self.flow}.dead-letter"
 
     @property
     def origins(self) -> dict[str, SourceSpec]:
@@ -218,6 +248,8 @@ def _names(spec: FlowSpec, findings: list[Finding]) -> list[Finding]:
             out.append(spec.finding(("sinks", sink), f"“{sink}” {TOPIC_RULE}"))
         elif sink.startswith("__"):
             out.append(spec.finding(("sinks", sink), f"“{sink}”: topics that begin with “__” are Kafka's own"))
+    if (spec.dead_letter or NAME.fullmatch(spec.flow)) and not TOPIC.fullmatch(spec.dead_letters):
+        out.append(spec.finding(("dead_letter",), f"“{spec.dead_letters}” {TOPIC_RULE}"))
     return out
 
 
@@ -233,7 +265,7 @@ def _pruned(data: dict[str, Any], error: ValidationError) -> tuple[dict[str, Any
                 lost.add(name)
             case ("tests", *_):
                 out.pop("tests", None)  # an index would shift under the others
-            case ("drop" | "owner" | "description" as top, *_):
+            case ("drop" | "owner" | "description" | "dead_letter" | "poison" as top, *_):
                 out.pop(top, None)
             case ("flow",):
                 out["flow"] = "flow"

@@ -17,15 +17,16 @@ from typing import Any
 import pyarrow as pa
 
 from headrace import plan as planning
+from headrace import poison
 from headrace.batch import Headers, Outgoing, read_lineage
 from headrace.codec import AvroSchema, Decoder, Encoder, UnknownSchema
 from headrace.errors import UserError
 from headrace.flow import FlowSpec, TestSpec
 from headrace.pipeline import Outputs, Pipeline
 from headrace.plan import Plan, SinkPlan, SourcePlan
-from headrace.processor import Partition, SmallState
+from headrace.retry import Again
 from headrace.rules import RAW, REASONS
-from headrace.state import KeyedState
+from headrace.state import State
 from headrace.state.bottom import Memory
 from headrace.testing import Record
 
@@ -70,15 +71,19 @@ def run_one(plan: Plan, at: int) -> Result:
 
 def _outputs(plan: Plan, test: TestSpec) -> Outputs:
     ids = {sink.name: SOURCE_ID + len(plan.sources) + at for at, sink in enumerate(plan.sinks)}
-    states: dict[tuple[str, Partition], SmallState] = {}
-    keyed = KeyedState()
-    keyed.assign(0, Memory())
+    state = State(1 << 40)
+    state.assign({}, {0: Memory()})
     pipeline = Pipeline(plan, writers=_writers([s.schema for s in plan.sources]), sink_ids=ids, now_ms=lambda: START_MS,
-                        state=lambda step, partition: states.setdefault((step, partition), {}),
-                        store=lambda step, partition: keyed.view(0, step), partitions=lambda: [0])
+                        state=lambda step, partition: state.small.of(partition, step), store=state.view,
+                        partitions=lambda: [0])
     pipeline.open()
     try:
-        return pipeline.run(records(plan, test.given))
+        given = records(plan, test.given)
+        while True:
+            try:
+                return poison.run(pipeline, given, state, poison.Budget(plan.spec.poison))
+            except Again:  # nobody waits in a test
+                state.undo()
     finally:
         pipeline.close()
 

@@ -68,7 +68,8 @@ def part(spec: FlowSpec, name: str) -> FlowSpec:
     unread = [f"{source}.reject" for source in made.get("sources", {"source": None})]
     made["sinks"][_topic(spec, "quarantine")] = {"from": unread, "quarantine": {"partitions": 1, "retention_ms": -1}}
     flow = FlowSpec.model_validate({
-        "flow": "audit" if name == "audit" else f"{spec.flow}-{name}", "owner": spec.owner, **made})
+        "flow": "audit" if name == "audit" else f"{spec.flow}-{name}", "owner": spec.owner,
+        "dead_letter": _topic(spec, "dead-letter"), **made})
     flow._marked = spec._marked
     return flow
 

@@ -11,13 +11,16 @@ from operator import methodcaller
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from headrace.batch import Batch, Frames, Message, Meta, Outgoing, Rejects, Span, gather
 from headrace.codec import AvroSchema, Decoded, Decoder
 from headrace.connectors.kafka import KafkaSink, sink_for
-from headrace.connectors.quarantine import QuarantineSink, join
+from headrace.connectors.quarantine import QuarantineSink, join, too_large
+from headrace.errors import UserError
 from headrace.plan import DRIFT, Edge, Plan, SourcePlan, StepPlan
 from headrace.processor import Context, Partition, SmallState
+from headrace.retry import Retries
 from headrace.schemadrift.watch import Sighting, Watch, events
 from headrace.settings import Settings
 from headrace.state import View
@@ -40,6 +43,21 @@ class Outputs:
     frames: list[Frames] = field(default_factory=list)
     """What it was made of: see `release`."""
 
+    @staticmethod
+    def joined(parts: Sequence[Outputs], records_in: int, spans: list[Span]) -> Outputs:
+        """Outputs of parts of a batch, in their order, as those of the whole."""
+        out = Outputs(records_in, spans)
+        sent: dict[str, list[Outgoing]] = {}
+        for part in parts:
+            for name, outgoing in part.sinks.items():
+                sent.setdefault(name, []).append(outgoing)
+            for at, n in part.counts.items():
+                out.add(*at, n)
+            out.sightings += part.sightings
+            out.frames += part.frames
+        out.sinks = {name: join(outgoings) for name, outgoings in sent.items()}
+        return out
+
     def add(self, step: str, metric: str, label: str, n: int) -> None:
         if n:
             at = (step, metric, label)
@@ -55,6 +73,11 @@ class Outputs:
 
 def _no_state(step: str, partition: Partition) -> Any:
     raise AssertionError(f"step {step} asked for state of {partition}, and this runner keeps none")
+
+
+def _no_state_to_retry(step: str, partition: Partition) -> Any:
+    raise UserError(f"{step} keeps state, and has a `retry`: a step that is tried again row by row cannot",
+                    hint="keep the state in another step")
 
 
 class Pipeline:
@@ -78,6 +101,10 @@ class Pipeline:
             for source in plan.sources}
         self.stateful = any(step.processor.stateful for step in plan.steps)
         self.ticking = [step for step in plan.steps if step.processor.ticks]
+        self.at = ""
+        """What is or was at work: a step, “decode” or “encode”."""
+        self._bytes_max = bytes_max or {}
+        self._dead = QuarantineSink(plan.dead_letter.name, plan.flow, now_ms=now_ms)
         self._kafka: dict[str, KafkaSink] = {}
         self._quarantine: dict[str, QuarantineSink] = {}
         for sink in plan.sinks:
@@ -86,10 +113,12 @@ class Pipeline:
             else:
                 assert sink.schema is not None, "a Kafka sink has a schema once it is planned"
                 self._kafka[sink.name] = sink_for(sink.name, sink.schema, sink.rows, sink_ids[sink.name],
-                                                  sink.config.key, (bytes_max or {}).get(sink.name, 1_048_588))
+                                                  sink.config.key, self._bytes_max.get(sink.name, 1_048_588))
         self._outputs: Outputs | None = None
+        self._retries = {step.name: Retries(step) for step in plan.steps if step.retry}
         self._contexts = {step.name: Context(
-            plan.flow, step.name, plan.project, state=partial(state, step.name), store=partial(store, step.name),
+            plan.flow, step.name, plan.project,
+            state=partial(_no_state_to_retry if step.retry else state, step.name), store=partial(store, step.name),
             partitions=partitions, settings=settings, owner=plan.owner or "", control=plan.spec.control, now_ms=now_ms,
             count=partial(self._count, step.name)) for step in plan.steps}
 
@@ -114,6 +143,7 @@ class Pipeline:
         out = self._outputs = Outputs(len(messages))
         at: dict[Edge, Batch] = {}
         rejects: list[Rejects] = []
+        self.at = "decode"
         with self.timed("decode"):
             for source, frames in self._split(messages):
                 out.frames.append(frames)
@@ -127,12 +157,26 @@ class Pipeline:
         for step in self.plan.steps:
             given = [None if batch is None or not len(batch) else batch for batch in map(at.get, step.inputs)]
             if any(batch is not None for batch in given):
+                self.at = step.name
                 with self.timed(step.name):
-                    self._put(at, step, step.processor.process_many(given, self._contexts[step.name]))
+                    self._put(at, step, self._results(step, given))
+        self.at = "encode"
         with self.timed("encode"):
             self._encode(at, rejects, out)
         self._outputs = None
         return out
+
+    def _results(self, step: StepPlan, given: Sequence[Batch | None]) -> Mapping[str, Batch]:
+        ctx = self._contexts[step.name]
+        if (retries := self._retries.get(step.name)) is None:
+            return step.processor.process_many(given, ctx)
+        assert given[0] is not None, "a step with `retry` reads one output"
+        return retries.process(given[0], ctx)
+
+    def settled(self) -> None:
+        """The batch need not come again: what is remembered of its tries is forgotten."""
+        for retries in self._retries.values():
+            retries.settled()
 
     def tick(self) -> Outputs:
         """What steps have to say without a record having come; the steps below them get it as rows of theirs."""
@@ -195,7 +239,9 @@ class Pipeline:
                 if batch is None or not len(batch):
                     continue
                 if sink.name in self._quarantine:
-                    parts.append(self._quarantine[sink.name].hold(batch, edge.step))
+                    batch = self._fitting(sink.name, batch, edge.step, rejects)
+                    if len(batch):
+                        parts.append(self._quarantine[sink.name].hold(batch, edge.step))
                 else:
                     outgoing, refused = self._kafka[sink.name].encode(batch)
                     parts.append(outgoing)
@@ -205,7 +251,55 @@ class Pipeline:
         for part in rejects:
             for why in part.reasons:
                 out.add(part.step, "reject", why[0].partition(":")[0], 1)
-            if self.plan.rejects:
-                held = self._quarantine[self.plan.rejects].reject(part)
-                before = out.sinks.get(self.plan.rejects)
-                out.sinks[self.plan.rejects] = join([before, held]) if before else held
+            if part.dead:
+                self._bury(part, out)
+            elif self.plan.rejects:
+                held = self._without_large(part, self.plan.rejects, out)
+                self._add(self.plan.rejects, self._quarantine[self.plan.rejects].reject(held), out)
+
+    def _fitting(self, sink: str, batch: Batch, step: str, rejects: list[Rejects]) -> Batch:
+        """What a quarantine takes of a batch; what is too large for it is a dead letter."""
+        large = too_large(batch.meta, self._bytes_max.get(sink, 1 << 60))
+        if large is None:
+            return batch
+        reasons = [[]] * len(large) if batch.reasons is None else batch.reasons.take(pa.array(large)).to_pylist()
+        rejects.append(_oversized(batch.meta.take(large), reasons, sink, step))
+        fits = np.ones(len(batch), np.bool_)
+        fits[large] = False
+        return batch.take(pa.array(fits))
+
+    def _without_large(self, part: Rejects, sink: str, out: Outputs) -> Rejects:
+        """What a quarantine takes of rejects; what is too large for it is buried."""
+        large = too_large(part.meta, self._bytes_max.get(sink, 1 << 60))
+        if large is None:
+            return part
+        fits, of = np.setdiff1d(np.arange(len(part.meta)), large), part.reasons.__getitem__
+        self._bury(_oversized(part.meta.take(large), list(map(of, large.tolist())), sink, part.step), out)
+        return Rejects(part.meta.take(fits), list(map(of, fits.tolist())), part.step)
+
+    def bury(self, messages: Sequence[Message], steps: Sequence[str], reasons: Sequence[str], out: Outputs) -> None:
+        """Records that broke these steps, as dead letters."""
+        for message, step, reason in zip(messages, steps, reasons, strict=True):
+            out.add(step, "dead_letter", "poison", 1)
+            self._bury(Rejects(Meta(Frames([message])), [[reason]], step, dead=True), out)
+
+    def _bury(self, part: Rejects, out: Outputs) -> None:
+        """Raises UserError for what even the dead-letter topic cannot take: then nothing goes on."""
+        topic = self.plan.dead_letter.name
+        if (large := too_large(part.meta, self._bytes_max.get(topic, 1 << 60))) is not None:
+            at = part.meta.take(large[:1])
+            raise UserError(f"{at.topics()[0]}/{at.partitions()[0]}@{at.offsets()[0]} cannot be processed "
+                            f"({part.reasons[large[0]][0]}), and is too large for {topic}",
+                            hint=f"raise max.message.bytes of {topic} (kafka-configs --alter), and start again")
+        self._add(topic, self._dead.reject(part), out)
+
+    def _add(self, topic: str, more: Outgoing, out: Outputs) -> None:
+        before = out.sinks.get(topic)
+        if len(more):
+            out.sinks[topic] = join([before, more]) if before else more
+
+
+def _oversized(meta: Meta, reasons: Sequence[Sequence[str]], sink: str, step: str) -> Rejects:
+    """Records that a quarantine would have to take, and cannot."""
+    said = f"oversized: too large for {sink}"
+    return Rejects(meta, [[said, *each] for each in reasons], step, dead=True)

@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from headrace import catalog, codec, flow, rules
 from headrace.codec import AvroSchema
 from headrace.config import Config
-from headrace.connector import KafkaSinkConfig, KafkaSourceConfig, QuarantineConfig, TopicConfig
+from headrace.connector import DEAD_LETTERS, KafkaSinkConfig, KafkaSourceConfig, QuarantineConfig, TopicConfig
 from headrace.errors import ConfigError, Finding, UserError
-from headrace.flow import SOURCE, FlowSpec, SinkSpec, SourceSpec
+from headrace.flow import SOURCE, FlowSpec, RetrySpec, SinkSpec, SourceSpec
 from headrace.marked import Place, closest, nearest
 from headrace.processor import Processor
 from headrace.resources import content
@@ -57,6 +57,7 @@ class StepPlan:
     inputs: tuple[Edge, ...]
     outputs: Mapping[str, pa.Schema]
     line: int
+    retry: RetrySpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ class Plan:
     """A flow whose every schema fits. Steps stand in an order in which each comes after what it reads.
 
     `rejects` is the sink that takes what a source cannot decode, None when it is dropped; such records are not among
-    that sink's `inputs`. `drop` are the outputs that go nowhere. `notes` are lint's warnings and remarks.
+    that sink's `inputs`. `dead_letter` takes what cannot be processed. `drop` goes nowhere; `notes` is lint's.
     """
 
     flow: str
@@ -97,6 +98,7 @@ class Plan:
     sources: tuple[SourcePlan, ...]
     steps: tuple[StepPlan, ...]
     sinks: tuple[SinkPlan, ...]
+    dead_letter: SinkPlan
     rejects: str | None
     topics: tuple[TopicPlan, ...]
     drop: tuple[Edge, ...]
@@ -112,7 +114,7 @@ class Plan:
         return next(s for s in self.steps if s.name == name)
 
     def sink(self, name: str) -> SinkPlan:
-        return next(s for s in self.sinks if s.name == name)
+        return next(s for s in (*self.sinks, self.dead_letter) if s.name == name)
 
 
 def load(path: Path, project: Path | None = None) -> Plan:
@@ -159,7 +161,7 @@ def examine(spec: FlowSpec, project: Path) -> tuple[Plan | None, list[Finding]]:
     for step in rules.untaught(steps):
         check.found(("steps", step), f"{step} asks for training on rows that no suite has passed: put a `validate` "
                     "step above it, and read its success output")
-    for place, message in (*rules.payloads(steps, sinks), *rules.tests(spec, sources, sinks)):
+    for place, message in rules.others(spec, sources, steps, sinks):
         check.found(place, message)
     if spec.models:
         from headrace import governed  # which plans the flows that the models stand for
@@ -172,11 +174,11 @@ def examine(spec: FlowSpec, project: Path) -> tuple[Plan | None, list[Finding]]:
         return None, findings
     assert len(steps) == len(spec.steps), "a step without a plan has a finding"
     assert len(sinks) == len(spec.sinks), "a sink without a plan has a finding"
-    made = Plan(
+    dead = SinkPlan(spec.dead_letters, "dead_letter", DEAD_LETTERS, (), None, sources[0].schema.arrow)
+    return Plan(
         flow=spec.flow, owner=spec.owner, path=spec.path, project=project, sources=tuple(sources), steps=tuple(steps),
-        sinks=tuple(sinks), rejects=rejects, topics=tuple(_topics(sources, sinks)),
-        drop=tuple(check.dropped), spec=spec, notes=tuple(findings))
-    return made, findings
+        sinks=tuple(sinks), dead_letter=dead, rejects=rejects, topics=tuple(_topics(sources, [*sinks, dead])),
+        drop=tuple(check.dropped), spec=spec, notes=tuple(findings)), findings
 
 
 def _topics(sources: list[SourcePlan], sinks: list[SinkPlan]) -> Iterator[TopicPlan]:
@@ -381,7 +383,8 @@ class _Check:
             self.found(("steps", name), f"{name}: {error}")
             return None
         self.outputs[name] = outputs
-        return StepPlan(name, processor, self.spec.steps[name].kind, edges, outputs, self.spec.line("steps", name))
+        kind, retry = self.spec.steps[name].kind, self.spec.steps[name].retry
+        return StepPlan(name, processor, kind, edges, outputs, self.spec.line("steps", name), retry)
 
     # the sinks
 

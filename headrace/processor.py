@@ -101,7 +101,8 @@ class Processor(ABC):
 
     def process(self, batch: Batch, ctx: Context) -> Mapping[str, Batch]:
         """Relationship → batch. Every input row leaves by exactly the relationships `outputs` declared; a relationship
-        without rows may be left out. Never mutates `batch`. Raises Retriable for a bad environment only."""
+        without rows may be left out. Never mutates `batch`. Raises Retriable for a bad environment only. Any other
+        error is taken for a record's fault, which is looked for by calling this again with parts of the batch."""
         raise NotImplementedError
 
     def process_many(self, batches: Sequence[Batch | None], ctx: Context) -> Mapping[str, Batch]:

@@ -85,5 +85,7 @@ def _one_of(spec: type[BaseModel], kinds: dict[str, type[BaseModel]], of: dict[A
         properties[kind] = {**body, "description": text}
     if reads is not None:
         properties["from"] = {**reads, "description": spec.model_fields["reads"].description}
+    if "retry" in spec.model_fields:
+        properties["retry"] = {"$ref": "#/$defs/RetrySpec", "description": spec.model_fields["retry"].description}
     return {"type": "object", "description": inspect.getdoc(spec) or "", "properties": properties,
             "additionalProperties": False, "oneOf": [{"required": [kind]} for kind in kinds]}

@@ -66,6 +66,15 @@ def _taught(edge: Edge, steps: Mapping[str, StepPlan], passed: bool = False) -> 
     return all(_taught(each, steps, passed) for each in above.inputs)
 
 
+def others(spec: FlowSpec, sources: Sequence[SourcePlan], steps: Sequence[StepPlan],
+           sinks: Sequence[SinkPlan]) -> Iterator[tuple[Place, str]]:
+    """What the rules below have to say of a flow."""
+    yield from payloads(steps, sinks)
+    yield from dead_letters(spec)
+    yield from retries(steps)
+    yield from tests(spec, sources, sinks)
+
+
 def payloads(steps: Sequence[StepPlan], sinks: Sequence[SinkPlan]) -> Iterator[tuple[Place, str]]:
     """Quarantines that are given rows which never came over the wire as they are: they write payloads as they came."""
     by_name = {s.name: s for s in steps}
@@ -85,6 +94,35 @@ def _maker(edge: Edge, steps: Mapping[str, StepPlan]) -> str | None:
     return next(filter(None, (_maker(each, steps) for each in above.inputs)), None)
 
 
+def retries(steps: Sequence[StepPlan]) -> Iterator[tuple[Place, str]]:
+    """Steps whose rows cannot be tried again one by one, and relationships that they do not have."""
+    by_name = {s.name: s for s in steps}
+    for step in steps:
+        place: Place = ("steps", step.name, "retry")
+        if step.retry is None:
+            continue
+        for name in step.retry.on:
+            if name not in step.outputs:
+                yield (*place, "on"), f"{step.name} has no output “{name}”{nearest(name, step.outputs)}"
+            elif name == step.processor.main:
+                yield (*place, "on"), f"“{name}” is what {step.name} has done: there is nothing to try again"
+        if step.processor.stateful or step.processor.own_rows or step.processor.inputs != (1, 1):
+            yield place, (f"a {step.kind} step cannot be tried again row by row: it keeps rows, makes some of its own, "
+                          "or reads several outputs")
+        elif maker := _maker(step.inputs[0], by_name):
+            yield place, f"{step.name} has rows that {maker} makes: only rows of a source can be tried again one by one"
+
+
+def dead_letters(spec: FlowSpec) -> Iterator[tuple[Place, str]]:
+    """A dead-letter topic that is something else already."""
+    read = [source.config.get("topic") for source in spec.origins.values()]
+    if spec.dead_letters in spec.sinks:
+        yield ("dead_letter",), (f"“{spec.dead_letters}” is a sink of the flow already: dead letters have a topic of "
+                                 "their own, wider than any other")
+    elif spec.dead_letters in read:
+        yield ("dead_letter",), f"the flow would read what it writes: “{spec.dead_letters}” is its source"
+
+
 def tests(spec: FlowSpec, sources: Sequence[SourcePlan], sinks: Sequence[SinkPlan]) -> Iterator[tuple[Place, str]]:
     """Fields and sinks that the flow's tests name and that are not there; whether they pass is `headrace test`'s."""
     if len(sources) < len(spec.origins):
@@ -92,6 +130,7 @@ def tests(spec: FlowSpec, sources: Sequence[SourcePlan], sinks: Sequence[SinkPla
     shapes = {source.name: source.schema.arrow.names for source in sources}
     given = [name for source in sources for name in source.schema.arrow.names]
     held = {s.name: [*given, REASONS] if s.schema is None else s.schema.arrow.names for s in sinks}
+    held[spec.dead_letters] = [*given, REASONS]
     for at, test in enumerate(spec.tests):
         for n, record in enumerate(test.given):
             where: Place = ("tests", at, "given", n)
@@ -104,7 +143,7 @@ def tests(spec: FlowSpec, sources: Sequence[SourcePlan], sinks: Sequence[SinkPla
                                    "the source's records")
         for name, wanted in test.expect.items():
             place: Place = ("tests", at, "expect", name)
-            if name not in spec.sinks and name not in spec.broken:
+            if name not in (*spec.sinks, spec.dead_letters) and name not in spec.broken:
                 yield place, f"there is no sink “{name}”{nearest(name, spec.sinks)}"
             for n, record in enumerate(wanted if isinstance(wanted, list) and name in held else ()):
                 yield from _fields(record, held[name], (*place, n), f"the records of {name}")

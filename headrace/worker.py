@@ -14,15 +14,17 @@ import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from confluent_kafka import TopicPartition
 
+from headrace import poison
 from headrace.batch import Frames, Outgoing, Span
 from headrace.checkpoint import Transactions
 from headrace.connectors.kafka import BATCH_MAX, TELL_S, Assignment, KafkaSource, Polled
-from headrace.errors import Retriable
+from headrace.connectors.quarantine import ROOM_BYTES
+from headrace.errors import Retriable, UserError
 from headrace.memory import steady
 from headrace.observe import Observer
 from headrace.pipeline import Outputs, Pipeline
@@ -39,8 +41,25 @@ QUIET_S = 0.2  # an end-of-partition offset waits this long for a record to ride
 GAUGES_S = 1.0
 TICK_S = 0.25
 COLLECT_S = 10.0
-WAIT_S_MAX = 5.0
+WAIT_S_MAX = 60.0
 NOTHING = Polled([], {}, None)
+
+
+def make_topics(settings: Settings, plan: Plan) -> dict[str, int]:
+    """Create the topics of a plan that are absent; max.message.bytes of each. That of the dead letters is made wider
+    than the sources that are there. Raises UserError where one that is there is too narrow for them."""
+    sources, dead = [source.config.topic for source in plan.sources], plan.dead_letter
+    found = message_bytes_max(settings, existing(settings).keys() & set(sources))
+    widest = max(found.values(), default=0)
+    wide = max(widest + 2 * ROOM_BYTES, dead.config.message_bytes_max)
+    ensure(settings, [replace(topic, config={**topic.config, "max.message.bytes": str(wide)})
+                      if topic.name == dead.name else topic for topic in plan.topics])
+    limits = message_bytes_max(settings, [topic.name for topic in plan.topics])
+    if limits[dead.name] < widest + 2 * ROOM_BYTES:
+        raise UserError(f"the dead-letter topic {dead.name} takes records of {limits[dead.name]:,} bytes, and the flow "
+                        f"reads some of up to {widest:,}", hint=f"raise its max.message.bytes to {wide} (kafka-configs "
+                        "--alter), or name another topic: `dead_letter: <topic>`")
+    return limits
 
 
 def _now_ms() -> int:
@@ -55,6 +74,14 @@ class InHand:
     polled: Polled
     nonce: str
     newest_ms: int
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A batch that a step wants to see again at `until` (monotonic). Its state is undone; all partitions are paused."""
+
+    polled: Polled
+    until: float
 
 
 @dataclass(slots=True)
@@ -93,6 +120,8 @@ class Worker:
         self._quiet_since = self._gauged = self._collected = self._told = self._ticked = 0.0
         self._newest_ms = 0
         self._pace = Pace()
+        self._poison = poison.Budget(plan.spec.poison)
+        self._waiting: Waiting | None = None
         self._nonces = 0
         self._run = os.urandom(6).hex()  # nonces of this run begin with it
 
@@ -101,11 +130,10 @@ class Worker:
     def run(self, stop: threading.Event) -> None:
         """The whole life. `stop` ends it after the batch in hand."""
         registry = Registry(self.settings.registry_client())
-        ensure(self.settings, self.plan.topics)
+        limits = make_topics(self.settings, self.plan)
         subjects = {sink.name: sink.schema for sink in self.plan.sinks if sink.schema is not None}
         ids = {topic: registry.register(f"{topic}-value", schema) for topic, schema in subjects.items()}
         sources = [source.config.topic for source in self.plan.sources]
-        limits = message_bytes_max(self.settings, [*sources, *(s.name for s in self.plan.sinks)])
         self.pipeline = Pipeline(self.plan, writers=registry.schema, sink_ids=ids, bytes_max=limits,
                                  now_ms=_now_ms, timed=self.observer.timed, settings=self.settings,
                                  state=lambda step, partition: self.state.small.of(partition, step),
@@ -113,7 +141,7 @@ class Worker:
         if self.pipeline.stateful:
             self._prepare_changelog(sources)
         self.transactions = Transactions(self.settings, self.id, bytes_max=max(limits.values()) + 65_536,
-                                         topics=[sink.name for sink in self.plan.sinks])
+                                         topics=[sink.name for sink in (*self.plan.sinks, self.plan.dead_letter)])
         self.transactions.open()  # before the committed offsets are read: it decides what an older self left open
         self.source = KafkaSource(self.settings, sources, self.group, instance=self.id,
                                   batch_max=self.batch_max)
@@ -184,7 +212,7 @@ class Worker:
             if hand is None:
                 if stop.is_set() or self._drained():
                     return
-                polled = self._poll()
+                polled = self._waited() if self._waiting else self._poll()
                 if polled and self._tick_due():
                     self._tick(polled, committer)
                 hand = self._process(polled) if polled and polled.messages else None
@@ -206,7 +234,7 @@ class Worker:
                 self.observer.aborted()
                 self.state.drop()
                 self._eof |= {**hand.polled.ends, **ahead.ends}  # what is rewound will come to its end again
-                self._rewind([*(following.outputs.spans if following else ()), *hand.outputs.spans])
+                self._rewind([*Frames(ahead.messages).spans(), *hand.outputs.spans])
                 hand = None
 
     def _settled(self, writing: Future[bool]) -> bool:
@@ -230,19 +258,33 @@ class Worker:
             self.source.rewind(self._done)
         return None
 
+    def _waited(self) -> Polled | None:
+        """The batch that waits, once its time has come, and an empty one before. Polling goes on meanwhile, so that the
+        group hears of us and we of it. None: the group rebalanced, and the batch comes again, here or elsewhere."""
+        assert self._waiting is not None
+        seen, waiting = self._rebalanced, self._waiting
+        quiet = self.source.idle(max(0.0, min(TICK_S, waiting.until - time.monotonic())))
+        if self._rebalanced != seen or not quiet:
+            self._eof.clear()
+            self._rewind_to({})
+            return None
+        return waiting.polled if time.monotonic() >= waiting.until else Polled([], {}, waiting.polled.group)
+
     def _process(self, polled: Polled) -> InHand | None:
-        """Run a batch through the pipeline. None: the environment is not ready, and it will be read again."""
+        """Run a batch through the pipeline. None: the environment is not ready, and the batch waits."""
         self._pace.first_s = self._pace.first_s or time.perf_counter()
         try:
-            outputs = self.pipeline.run(polled.messages)
+            outputs = poison.run(self.pipeline, polled.messages, self.state, self._poison)
         except Retriable as error:
             log.warning("waiting", extra={"flow": self.plan.flow, "reason": str(error),
                                           "retry_after_s": error.retry_after_s})
             self.state.undo()
-            self._eof |= polled.ends
-            self._rewind(Frames(polled.messages).spans())
-            time.sleep(min(error.retry_after_s, WAIT_S_MAX))  # well within max.poll.interval.ms
+            self.source.pause()
+            self._waiting = Waiting(polled, time.monotonic() + min(error.retry_after_s, WAIT_S_MAX))
             return None
+        self.pipeline.settled()
+        if self._waiting is not None:  # read on behind it
+            self._rewind_to({(s.topic, s.partition): s.offset_last + 1 for s in outputs.spans})
         self._nonces += 1
         return InHand(outputs, polled, f"{self._run}{self._nonces:x}", polled.messages[-1].timestamp()[1])
 
@@ -254,6 +296,14 @@ class Worker:
             starts[at] = min(span.offset_first, starts.get(at, span.offset_first))
         for at in starts:
             self._eof.pop(at, None)
+        self._rewind_to(starts)
+
+    def _rewind_to(self, starts: dict[Partition, int]) -> None:
+        """Go on from here. Where a batch waits, all partitions are paused: all of them go on, and it waits no more."""
+        if self._waiting is not None:
+            self._waiting = None
+            self.source.resume()
+            starts = self._done | starts
         self.source.rewind(starts)
 
     def _write(self, hand: InHand, committer: ThreadPoolExecutor) -> Future[bool]:

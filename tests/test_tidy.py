@@ -21,7 +21,7 @@ LAYERS = {
     "processors": 3, "connectors": 3,
     "catalog": 4, "flow": 4, "plan": 4, "observe": 4, "lag": 4, "graph": 4, "rules": 4, "governed": 4,
     "schemadrift": 4,
-    "pipeline": 5, "checkpoint": 5, "worker": 5,
+    "pipeline": 5, "poison": 5, "retry": 5, "checkpoint": 5, "worker": 5,
 }
 TOP = 6  # app, cli, testing, stack, demo, connect, …
 AVRO = {"avro", "fastavro"}

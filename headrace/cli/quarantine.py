@@ -32,7 +32,8 @@ def list_(topic: Annotated[str | None, typer.Argument(help="Default: every quara
           json: bool = Json) -> None:
     """How much is held back, by reason, step and flow, and how much of it was sent again.
 
-    Quarantines are the quarantine sinks of this project's flows, and every topic whose name ends in `.quarantine`.
+    Quarantines are the quarantine sinks and dead letters of this project's flows, and every topic whose name ends in
+    `.quarantine` or `.dead-letter`.
     """
     from headrace import quarantine, settings
     from headrace.quarantine import Markers

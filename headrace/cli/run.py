@@ -88,13 +88,13 @@ def _many(paths: list[Path], here: object, workers: int, instance: str | None, d
     from headrace.plan import plan
     from headrace.settings import Settings
     from headrace.supervisor import python_command, supervise
-    from headrace.topics import ensure
+    from headrace.worker import make_topics
 
     assert isinstance(here, Settings)
     with ExitStack() as held:
         commands: dict[str, list[str]] = {}
         for path in paths:
-            ensure(here, plan(load(path), here.project).topics)
+            make_topics(here, plan(load(path), here.project))
             name = held.enter_context(claim(here.state, path.stem, instance))
             for slot in range(workers):
                 at = [] if http is None else ["--http", str(http + len(commands)), "--http-host", http_host]

@@ -99,6 +99,7 @@ class Run:
             return topic if topic in keep else topic + sinks
 
         written["sinks"] = {renamed(topic): sink for topic, sink in written["sinks"].items()}
+        written["dead_letter"] = f"{flow}.dead-letter{sinks}"
         for test in written.get("tests", ()):
             test["expect"] = {renamed(topic): expected for topic, expected in test["expect"].items()}
         path = self.folder / "flows" / act / f"{flow}.yaml"

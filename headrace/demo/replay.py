@@ -97,7 +97,8 @@ def stage(run: Run) -> Stage:
         text = text.replace("train: {to: local}", "train: {to: local, with: {nice: 0}}")  # the replay waits for it
         path = run.folder / "flows" / "loop" / f"{flow}.yaml"
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text.replace("\nowner:", f"\ncontrol: {control}\nowner:", 1))
+        own = f"control: {control}\ndead_letter: {control}.dead-letter"
+        path.write_text(text.replace("\nowner:", f"\n{own}\nowner:", 1))
         staged[flow] = Staged("loop", flow, f"{control}.{flow}", plan.load(path, run.folder))
     spec = staged[WATCHED].plan.spec
     parts = {part: (governed.group(spec, part), plan.plan(governed.part(spec, part), run.folder)) for part in PARTS}

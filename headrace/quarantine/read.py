@@ -16,8 +16,8 @@ from headrace.connectors.quarantine import FLOW, REASONS, STEP, TIME
 from headrace.peek import first_records, scan, span_of
 from headrace.settings import Settings
 
-SUFFIX = ".quarantine"
-"""Topics with this ending count as quarantines wherever no flow of the project says so."""
+SUFFIXES = (".quarantine", ".dead-letter")
+"""Topics with these endings count as quarantines wherever no flow of the project says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +118,14 @@ def summary(settings: Settings, topic: str, done: Collection[tuple[int, int]]) -
 
 
 def topics(settings: Settings, existing: Mapping[str, int]) -> list[str]:
-    """The quarantine topics there are: sinks of the project's flows, and those whose name ends in `.quarantine`."""
+    """The quarantine topics there are: quarantine sinks and dead letters of the project's flows, and those whose name
+    ends in one of SUFFIXES."""
     from headrace import flow
 
-    named = {name for name in existing if name.endswith(SUFFIX)}
+    named = {name for name in existing if name.endswith(SUFFIXES)}
     for each in flow.names(settings.project):
         spec, _ = flow.examine(flow.find(each, settings.project))  # findings are lint's affair
-        sinks = spec.sinks if spec else {}
-        named |= {name for name, sink in sinks.items() if sink.kind == "quarantine" and name in existing}
+        if spec is not None:
+            quarantines = (name for name, sink in spec.sinks.items() if sink.kind == "quarantine")
+            named |= {*quarantines, spec.dead_letters} & existing.keys()
     return sorted(named)

@@ -45,6 +45,16 @@ class State:
         self.small.commit()
         self.keyed.commit({number: offset + 1 for (_, number), offset in delivered.items()})
 
+    def mark(self) -> Any:
+        """What the batch in hand has changed so far, for `back`."""
+        return self.small.mark(), self.keyed.mark()
+
+    def back(self, mark: Any) -> None:
+        """Whatever the batch in hand changed since `mark` was never there."""
+        small, keyed = mark
+        self.small.back(small)
+        self.keyed.back(keyed)
+
     def undo(self) -> None:
         self.small.undo()
         self.keyed.undo()

@@ -6,8 +6,11 @@ import json
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
+
+from headrace.errors import EnvironmentFault
 
 DATA, META = b"d", b"m"
 STALE_S = 12 * 3600
@@ -84,8 +87,20 @@ class Rocks:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        self._db = self._open()
+        with self._told():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            self._db = self._open()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What RocksDB says, which is a bare Exception, as the fault of the disk that it mostly is."""
+        try:
+            yield
+        except EnvironmentFault:
+            raise
+        except Exception as error:
+            raise EnvironmentFault(f"the state in {self.folder} cannot be read or written: {error}", hint="is the disk "
+                                   "full? Nothing is lost: the changelog has all that is committed") from error
 
     def _open(self) -> Any:
         from rocksdict import Rdict
@@ -103,15 +118,17 @@ class Rocks:
         return db
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        found: list[bytes | None] = self._db.get([DATA + key for key in keys])
+        with self._told():
+            found: list[bytes | None] = self._db.get([DATA + key for key in keys])
         return found
 
     def scan(self, start: bytes, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
         stop = None if end is None else DATA + end
-        for key, value in self._db.items(from_key=DATA + start):
-            if key[:1] != DATA or (stop is not None and key >= stop):
-                return
-            yield key[1:], value
+        with self._told():
+            for key, value in self._db.items(from_key=DATA + start):
+                if key[:1] != DATA or (stop is not None and key >= stop):
+                    return
+                yield key[1:], value
 
     def apply(self, changes: Mapping[bytes, bytes | None], next_offset: int | None) -> None:
         from rocksdict import WriteBatch
@@ -125,16 +142,18 @@ class Rocks:
                 put(DATA + key, value)
         if next_offset is not None:
             batch.put(META, json.dumps({"next": next_offset, "at": time.time()}).encode())
-        self._db.write(batch)
+        with self._told():
+            self._db.write(batch)
 
     def next_offset(self) -> int:
         noted = self._db.get(META)
         return int(json.loads(noted)["next"]) if noted is not None else 0
 
     def clear(self) -> None:
-        self._db.close()
-        shutil.rmtree(self.folder)
-        self._db = self._open()
+        with self._told():
+            self._db.close()
+            shutil.rmtree(self.folder)
+            self._db = self._open()
 
     def size_bytes(self) -> int:
         """As RocksDB estimates it."""

@@ -215,6 +215,14 @@ class KeyedState:
         for partition, held in self._held.items():
             held.apply(next_offsets.get(partition))
 
+    def mark(self) -> list[Changes]:
+        """What the batch in hand has changed so far, for `back`."""
+        return [dict(layers.overlay) for layers in self._layers()]
+
+    def back(self, mark: Sequence[Changes]) -> None:
+        for layers, overlay in zip(self._layers(), mark, strict=True):
+            layers.overlay = overlay
+
     def undo(self) -> None:
         for layers in self._layers():
             layers.undo()

@@ -83,6 +83,13 @@ class StateStore:
         self._committed.update(self._sealed)
         self._sealed = {}
 
+    def mark(self) -> dict[Partition, dict[str, Any]]:
+        """What the batch in hand has changed so far, for `back`."""
+        return deepcopy(self._overlay)
+
+    def back(self, mark: dict[Partition, dict[str, Any]]) -> None:
+        self._overlay = mark
+
     def undo(self) -> None:
         """The batch in hand is thrown away; what is sealed stands."""
         self._overlay = {}

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
@@ -124,3 +125,24 @@ def test_partitions_move_between_workers_with_their_state(project: Settings, top
     for worker in (one, other):
         worker.stderr.close()  # type: ignore[union-attr]
     check(project, source, 4 * N)
+
+
+def test_state_that_cannot_be_restored_ends_the_worker_with_a_clear_error(project: Settings,
+                                                                          topic: Callable[..., str]) -> None:
+    source = topic("ticks", partitions=PARTITIONS)
+    flow = f"full-{source[-6:]}"
+    write(project.project, flow, source)
+    load(project, source, ticks(0, N))
+    drain(project, flow)
+    shutil.rmtree(project.state / "state")
+    worker = start(project.project, flow)
+    psutil.Process(worker.pid).rlimit(psutil.RLIMIT_FSIZE, (40_000, 40_000))  # a disk that is full, to this process
+    try:
+        told = worker.communicate(timeout=60)[1]
+    finally:
+        worker.kill()
+    assert worker.returncode == 3, told
+    assert "is the disk full?" in told
+    assert "Traceback" not in told
+    drain(project, flow)  # there is room again
+    check(project, source, N)

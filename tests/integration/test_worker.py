@@ -65,7 +65,7 @@ def test_bad_records_are_held_back_with_reason_and_position(project: Settings, t
     assert told["records_in"] == len(held) + len(committed_records(project, f"{source}.checked"))
 
 
-def test_an_oversized_result_goes_alone_to_the_quarantine(project: Settings, topic: Callable[..., str]) -> None:
+def test_an_oversized_result_goes_alone_to_the_dead_letters(project: Settings, topic: Callable[..., str]) -> None:
     source = topic("large", partitions=1, max_message_bytes=4_000_000)
     ensure(project, [TopicPlan(f"{source}.checked", 1, {"max.message.bytes": "1000000"})])
     write_flow(project.project, "large", source)
@@ -84,8 +84,11 @@ def test_an_oversized_result_goes_alone_to_the_quarantine(project: Settings, top
     producer.produce(source, codec.Encoder(schema, schema.arrow, number).encode(rows)[0], "large")
     producer.flush(10)
     drain(project, "large")
-    large = [m for m in committed_records(project, f"{source}.quarantine") if m.key() == b"large"]
-    assert len(large) == 1
+    held = committed_records(project, f"{source}.quarantine")
+    assert held
+    assert not any(m.key() == b"large" for m in held)
+    large = committed_records(project, "large.dead-letter")
+    assert [m.key() for m in large] == [b"large"]
     assert reasons(large[0])[0].startswith("oversized: ")
     assert len(large[0].value()) > 900_000
 

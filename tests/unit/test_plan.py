@@ -38,7 +38,8 @@ def test_topics_are_as_declared_and_sinks_follow_the_source(tmp_path: Path) -> N
     topics = {t.name: (t.partitions, dict(t.config)) for t in planning.load(flowkit.write(tmp_path)).topics}
     assert topics == {
         "flights.departures": (3, {"retention.ms": "-1"}), "flights.checked": (2, {"cleanup.policy": "compact"}),
-        "flights.far": (3, {}), "flights.quarantine": (3, {"max.message.bytes": "10485760"})}
+        "flights.far": (3, {}), "flights.quarantine": (3, {"max.message.bytes": "10485760"}),
+        "departures.dead-letter": (3, {"retention.ms": "-1", "max.message.bytes": "20971520"})}
 
 
 def test_steps_stand_after_what_they_read_however_they_are_written(tmp_path: Path) -> None:
