@@ -34,8 +34,8 @@ _ONLY_REFERENCE = re.compile(r"\s*\$\{[^{}]*\}\s*")
 _NAMES = re.compile(
     r"passw(or)?d|passphrase|secret|token|credential|private[._-]?key|api[._-]?key|access[._-]?key|authori[sz]ation"
     r"|jaas\.config|user\.info|key[._-]pem|(^|[._-])pwd?$", re.IGNORECASE)
-_PLACES = re.compile(r"[._-](env|file|location|path|url|uri)$", re.IGNORECASE)
-"""Endings of keys that say where a secret is, or who gives one."""
+_PLACES = re.compile(r"[._-](env|file|location|path|url|uri|source|ms)$", re.IGNORECASE)
+"""Endings of keys that say where a secret is, who gives one, or how long it lives."""
 _WITHIN = (re.compile(r"(?P<before>://[^/?#@\s:]*:)(?P<secret>(?:[^/?#@\s]|@(?=[^/?#\s]*@))+)(?=@)"),
            re.compile(r"(?P<before>(?:passw(?:or)?d|passphrase|secret|token|api_?key)\s*[=:]\s*)"
                       r"(?P<secret>\"[^\"]+\"|'[^']+'|\$\{[^{}]*\}|[^&;,\s\"']+)", re.IGNORECASE))

@@ -96,7 +96,9 @@ def load(project: Path | None = None) -> Settings:
                     registry_url=os.environ.get("HEADRACE_REGISTRY") or url or stack.get("registry"),
                     mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or written.get("mlflow", {}).get("uri"),
                     connect=connect)
-    KNOWN.learn(secrets_of({"registry": made.registry_url, "mlflow": made.mlflow_uri}))
+    urls = {"registry": made.registry_url, "mlflow": made.mlflow_uri}
+    for table in (made.kafka, made.registry, made.connect, made.connect.get("java", {}), urls):
+        KNOWN.learn(secrets_of(table))
     return made
 
 
@@ -128,7 +130,6 @@ def _looked_up(file: Path) -> dict[str, Any]:
                 out[key] = resolved(value) if isinstance(value, str) else value
             except UserError as error:
                 missing.append(Finding(str(file), _line(text, place, key), f"[{place}] {key}: {error}"))
-        KNOWN.learn(secrets_of(out))
         return out
 
     tables = {name: look_up(data.get(name, {}), name) for name in TABLES}

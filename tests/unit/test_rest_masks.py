@@ -23,7 +23,8 @@ def test_secret_by_name(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["key.converter", "topic", "tasks.max", "file", "primary.key", "transforms.a.type",
-                                 "sasl.oauthbearer.token.endpoint.url", "ssl.key.location", "password_env"])
+                                 "sasl.oauthbearer.token.endpoint.url", "ssl.key.location", "password_env",
+                                 "basic.auth.credentials.source"])
 def test_not_secret_by_name(key: str) -> None:
     assert not is_secret(key)
     assert shown(key, "hunter22") == "hunter22"
