@@ -161,9 +161,12 @@ def test_a_secret_written_into_a_flow_is_an_error(tmp_path: Path, value: str, ba
 
 def test_a_password_in_a_url_of_a_flow_is_an_error_and_not_shown(tmp_path: Path) -> None:
     path = flowkit.write(tmp_path)
-    path.write_text(path.read_text() + MODEL.replace("VALUE", "x").replace("http://h/x", "ftp://me:abcdef@h/x"))
+    written = path.read_text().replace("partitions: 3", 'partitions: "http://me:abcdef@h/"')
+    path.write_text(written + MODEL.replace("VALUE", "x").replace("http://h/x", "ftp://me:abcdef@h/x"))
     found = planning.lint(path)
-    assert any("“url” has a secret written out" in f.message for f in found)
+    for key in ("url", "partitions"):
+        assert any(f"“{key}” has a secret written out" in f.message for f in found)
+    assert any("“partitions”: " in f.message and "http://me:[hidden]@h/" in f.message for f in found)
     assert "abcdef" not in "".join(map(str, found))
 
 
