@@ -25,13 +25,13 @@ def dump(value: Any) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A rich table on stdout; numbers to the right."""
+    """A rich table on stdout, its texts as they are, without known secrets; numbers to the right."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     body = [list(row) for row in rows]
-    drawn = Table(title=title, title_justify="left")
+    drawn = Table(title=Text(KNOWN.text(title), style="table.title"), title_justify="left")
     for at, name in enumerate(columns):
         numeric = bool(body) and all(isinstance(row[at], int | float) or row[at] is None for row in body)
         drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
