@@ -43,7 +43,14 @@ class KafkaSourceConfig(TopicConfig):
         "reject", description="What becomes of records without a value: held back in the quarantine, or passed over.")
 
 
-class KafkaSinkConfig(TopicConfig):
+class SinkConfig(TopicConfig):
+    """What all sinks of a flow say."""
+
+    pii_accepted: bool = Field(False, description="Personal data (`headrace.pii`) may be here in clear: neither lint "
+                               "nor `headrace privacy report --strict` minds.")
+
+
+class KafkaSinkConfig(SinkConfig):
     """A topic that takes the rows as Avro records. Its name is the sink's."""
 
     schema_name: str | None = Field(
@@ -54,7 +61,7 @@ class KafkaSinkConfig(TopicConfig):
         "key. Left out: the source record's key.")
 
 
-class QuarantineConfig(TopicConfig):
+class QuarantineConfig(SinkConfig):
     """A topic that takes the source's payloads as they came, with the reasons in headers. Its name is the sink's."""
 
     message_bytes_max: int = Field(
@@ -72,7 +79,7 @@ class DeadLetterConfig(QuarantineConfig):
     message_bytes_max: int = Field(20_971_520, ge=1, description="The topic's max.message.bytes, at least.")
 
 
-DEAD_LETTERS = DeadLetterConfig.model_validate({})
+DEAD_LETTERS = DeadLetterConfig.model_validate({"pii_accepted": True})
 
 
 @dataclass(frozen=True, slots=True)

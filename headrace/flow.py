@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
@@ -13,6 +13,7 @@ from headrace import marked
 from headrace.config import Config
 from headrace.errors import ConfigError, Finding, UserError
 from headrace.marked import Marked, Place, nearest
+from headrace.secrets import shown
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 NAME_RULE = "a name is a letter, then letters, digits, “_” or “-”"
@@ -162,6 +163,9 @@ class FlowSpec(Config):
         "gate, rollout, train.")
     control: str = Field("headrace", pattern=r"^[A-Za-z0-9._-]{1,200}$", description="What the names of the control "
                          "topics begin with: <control>.verdicts, .retrain, .retrain.results, .models, .audit.")
+    privacy: Literal["remark", "strict"] = Field(
+        "remark", description="What lint makes of personal data (`headrace.pii`) that leaves to a sink in clear: a "
+        "remark, or with strict an error. A sink with `pii_accepted` is passed over.")
     tests: list[TestSpec] = Field(default_factory=list, description="What the flow must do with given records.")
 
     @model_validator(mode="after")
@@ -292,7 +296,7 @@ def explain(error: ValidationError, model: type[BaseModel], source: Marked, at: 
             message = _upto(loc) + str(problem["ctx"]["error"])
         else:
             text = problem["msg"][0].lower() + problem["msg"][1:]
-            message = f"{_upto(loc)}{text}, and is {_short(problem['input'])}"
+            message = f"{_upto(loc)}{text}, and is {_short(shown(str(name), problem['input']))}"
         out.append(source.finding((*at, *loc), message))
     return list(dict.fromkeys(out))
 

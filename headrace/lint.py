@@ -1,4 +1,6 @@
-"""Lint of a project's files, each by what it is: flows, schemas, suites, connector configurations. No broker."""
+"""Lint of a project's files, each by what it is: flows, schemas, suites, connector configurations, headrace.toml.
+
+No broker is asked."""
 
 from __future__ import annotations
 
@@ -6,13 +8,13 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from headrace import codec, contracts, flow
+from headrace import codec, contracts, flow, settings
 from headrace import plan as planning
 from headrace.errors import ConfigError, Finding, UserError
 
 SUITE = ".expectations.json"
 DEFAULT = ("flows/*.yaml", "flows/*.yml", "schemas/**/*.avsc", f"schemas/**/*{SUITE}", "connectors/*.json",
-           "connectors/*.properties")
+           "connectors/*.properties", settings.FILE)
 
 
 def files(paths: Sequence[Path], project: Path) -> list[Path]:
@@ -27,7 +29,8 @@ def files(paths: Sequence[Path], project: Path) -> list[Path]:
             raise UserError(f"there is no file {path}")
         elif _linter(path) is None:
             raise UserError(f"{path} is nothing that can be linted",
-                            hint=f"flows end in .yaml, schemas in .avsc, suites in {SUITE}, connectors in .json")
+                            hint=f"flows end in .yaml, schemas in .avsc, suites in {SUITE}, connectors in .json; and "
+                                 f"{settings.FILE} is one, too")
         else:
             out.append(path)
     return list(dict.fromkeys(out))
@@ -66,6 +69,8 @@ def _linter(path: Path) -> Callable[[Path, Path], list[Finding]] | None:
         return _schema
     if name.endswith(SUITE):
         return _suite
+    if name == settings.FILE:
+        return _settings
     return _connector if name.endswith((".json", ".properties")) else None
 
 
@@ -95,6 +100,11 @@ def _suite(path: Path, project: Path) -> list[Finding]:
     except UserError as error:
         return [Finding(str(path), 0, str(error))]
     return []
+
+
+def _settings(path: Path, project: Path) -> list[Finding]:
+    """That no secret is written out where others read it."""
+    return settings.lint(path)
 
 
 def _connector(path: Path, project: Path) -> list[Finding]:

@@ -1,4 +1,6 @@
-"""Logs as JSON, one object a line on stderr: time, level, logger, message, and the fields given (flow, step, …)."""
+"""Logs as JSON, one object a line on stderr: time, level, logger, message, and the fields given (flow, step, …).
+
+Known secrets are in none of them."""
 
 from __future__ import annotations
 
@@ -6,6 +8,8 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+
+from headrace.secrets import scrubbed
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -22,7 +26,7 @@ class JsonFormatter(logging.Formatter):
 
 def set_up(level: str = "info") -> None:
     """Called once by a command that runs for long; libraries below a warning stay silent."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(scrubbed(sys.stderr))
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("headrace").setLevel(level.upper())

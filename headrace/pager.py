@@ -26,6 +26,7 @@ from headrace import faust as ours
 from headrace import logs, topics
 from headrace.control import EVENTS, RAISED, ControlEvent
 from headrace.errors import HeadraceError, UserError
+from headrace.secrets import scrubbed
 from headrace.settings import Settings, find_project, load
 
 IDS_MAX = 100_000
@@ -117,4 +118,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    sys.stderr = scrubbed(sys.stderr)
     main()

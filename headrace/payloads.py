@@ -15,7 +15,9 @@ from headrace import codec
 from headrace.batch import Index
 from headrace.codec import AvroSchema, Decoder
 from headrace.codec.decoder import HEADER_BYTES
+from headrace.codec.types import Type
 from headrace.errors import UserError
+from headrace.secrets import HIDDEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +38,12 @@ def schema_id(value: bytes | None) -> int | None:
 
 
 class Reader:
-    """Decodes payloads of any writer; keeps the decoders. `writers(id)` gives a schema, as `Registry.schema` does."""
+    """Decodes payloads of any writer; keeps the decoders. `writers(id)` gives a schema, as `Registry.schema` does.
+    `records` are for people: personal data (`headrace.pii`) is hidden in them unless `show_pii`."""
 
-    def __init__(self, writers: Callable[[int], AvroSchema]) -> None:
+    def __init__(self, writers: Callable[[int], AvroSchema], *, show_pii: bool = False) -> None:
         self.writers = writers
+        self.show_pii = show_pii
         self._decoders: dict[int | None, Decoder | str] = {
             None: Decoder(codec.parse('"null"'), writers)}  # of what has no frame: it says what is wrong
 
@@ -80,8 +84,35 @@ class Reader:
         out: list[dict[str, Any] | str] = [failed.get(at, "") for at in range(len(values))]
         for written in found:
             for at, record in zip(written.index.tolist(), written.rows.to_pylist(), strict=True):
-                out[at] = {name: plain(value) for name, value in record.items()}
+                shown = {name: plain(value) for name, value in record.items()}
+                out[at] = shown if self.show_pii or not written.schema.pii else without_pii(written.schema.type, shown)
         return out
+
+
+def without_pii(type_: Type, value: Any) -> Any:
+    """A value of this type as people see it, with `[hidden]` for each field that its schema tags as personal data."""
+    if value is None:
+        return None
+    if type_.kind == "union":
+        some = dict(zip(type_.members, type_.some, strict=True))
+        return without_pii(type_.some[0], value) if len(some) == 1 else {
+            name: without_pii(some[name], inner) for name, inner in value.items()}
+    if type_.kind == "array":
+        return [without_pii(type_.item, one) for one in value]
+    if type_.kind == "map":
+        return [[key, without_pii(type_.item, one)] for key, one in _pairs(value)]
+    if type_.kind != "record" or not isinstance(value, dict):
+        return value
+    out = dict(value)
+    for one in type_.fields:
+        if out.get(one.name) is not None:
+            out[one.name] = HIDDEN if one.pii else without_pii(one.type, out[one.name])
+    return out
+
+
+def _pairs(value: Any) -> Any:
+    """A map's entries: Arrow gives them as pairs, JSON as an object."""
+    return value.items() if isinstance(value, dict) else value
 
 
 def plain(value: Any) -> Any:

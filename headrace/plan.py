@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from headrace.connector import DEAD_LETTERS, KafkaSinkConfig, KafkaSourceConfig,
 from headrace.errors import ConfigError, Finding, UserError
 from headrace.flow import SOURCE, FlowSpec, RetrySpec, SinkSpec, SourceSpec
 from headrace.marked import Place, closest, nearest
+from headrace.privacy import arrivals, lineage
 from headrace.processor import Processor
 from headrace.resources import content
 from headrace.settings import find_project
@@ -88,7 +89,7 @@ class Plan:
     """A flow whose every schema fits. Steps stand in an order in which each comes after what it reads.
 
     `rejects` is the sink that takes what a source cannot decode, None when it is dropped; such records are not among
-    that sink's `inputs`. `dead_letter` takes what cannot be processed. `drop` goes nowhere; `notes` is lint's.
+    that sink's `inputs`. `drop` goes nowhere; `notes` is lint's; `traces` is the personal data in each output.
     """
 
     flow: str
@@ -104,6 +105,7 @@ class Plan:
     drop: tuple[Edge, ...]
     spec: FlowSpec
     notes: tuple[Finding, ...] = ()
+    traces: Mapping[Edge, lineage.Traces] = field(default_factory=dict)
 
     @property
     def source(self) -> SourcePlan:
@@ -138,8 +140,9 @@ def _examine_file(path: Path, project: Path | None) -> tuple[Plan | None, list[F
     spec, findings = flow.examine(path)
     if spec is None:
         return None, findings
-    made, more = examine(spec, project or find_project(path.parent))
-    return made, [*findings, *more]
+    project = project or find_project(path.parent)
+    made, more = examine(spec, project)
+    return made, [*findings, *more, *(spec.finding(*found) for found in rules.literal_secrets(spec, project))]
 
 
 def _or_raise(made: Plan | None, findings: list[Finding]) -> Plan:
@@ -158,11 +161,10 @@ def examine(spec: FlowSpec, project: Path) -> tuple[Plan | None, list[Finding]]:
     sinks = check.sinks(sources)
     rejects = check.rejects()
     check.connected()
-    for step in rules.untaught(steps):
-        check.found(("steps", step), f"{step} asks for training on rows that no suite has passed: put a `validate` "
-                    "step above it, and read its success output")
     for place, message in rules.others(spec, sources, steps, sinks):
         check.found(place, message)
+    for place, message in arrivals.remarks(list(arrivals.arrivals(sources, steps, sinks, check.traces, rejects))):
+        check.found(place, message, "error" if spec.privacy == "strict" else "info")
     if spec.models:
         from headrace import governed  # which plans the flows that the models stand for
 
@@ -177,17 +179,8 @@ def examine(spec: FlowSpec, project: Path) -> tuple[Plan | None, list[Finding]]:
     dead = SinkPlan(spec.dead_letters, "dead_letter", DEAD_LETTERS, (), None, sources[0].schema.arrow)
     return Plan(
         flow=spec.flow, owner=spec.owner, path=spec.path, project=project, sources=tuple(sources), steps=tuple(steps),
-        sinks=tuple(sinks), dead_letter=dead, rejects=rejects, topics=tuple(_topics(sources, [*sinks, dead])),
-        drop=tuple(check.dropped), spec=spec, notes=tuple(findings)), findings
-
-
-def _topics(sources: list[SourcePlan], sinks: list[SinkPlan]) -> Iterator[TopicPlan]:
-    """The sources first. A sink has as many partitions as the first source where it does not say."""
-    partitions = next((s.config.partitions for s in sources if s.config.partitions), 1)
-    for source in sources:
-        yield TopicPlan(source.config.topic, source.config.partitions or partitions, source.config.topic_config())
-    for sink in sinks:
-        yield TopicPlan(sink.name, sink.config.partitions or partitions, sink.config.topic_config())
+        sinks=tuple(sinks), dead_letter=dead, rejects=rejects, topics=tuple(rules.topics(sources, [*sinks, dead])),
+        drop=tuple(check.dropped), spec=spec, notes=tuple(findings), traces=check.traces), findings
 
 
 def schema_file(project: Path, name: str) -> Path:
@@ -215,6 +208,7 @@ class _Check:
         self.built: dict[str, Processor] = {}
         self.taken: dict[Edge, str] = {}
         self.dropped: list[Edge] = []
+        self.traces: dict[Edge, lineage.Traces] = {}
         self.meant: set[str | None] = set()  # steps that a wrong reference was probably to
 
     def found(self, place: Place, message: str, severity: str = "error") -> None:
@@ -258,6 +252,7 @@ class _Check:
         if schema is None:
             return None
         self.outputs[name] = rules.given(self.spec, name, schema.arrow)
+        self.traces[Edge(name, ROWS.relationship)] = lineage.of_source(name, config.topic, schema)
         if config.key is not None and config.key not in schema.arrow.names:
             self.found((*place, "key"), f"the key “{config.key}” is no field of {schema.name}"
                        f"{nearest(config.key, schema.arrow.names)}")
@@ -375,6 +370,8 @@ class _Check:
         processor = self.built.get(name)
         if not edges or len(rows) < len(edges) or processor is None:
             return None
+        there = [self.traces.get(edge, ()) for edge in edges]
+        processor.tagged = lineage.tags(there)
         try:
             outputs = dict(processor.outputs_of(rows))
             for note in processor.notes(rows[0]):
@@ -383,6 +380,7 @@ class _Check:
             self.found(("steps", name), f"{name}: {error}")
             return None
         self.outputs[name] = outputs
+        self.traces |= {Edge(name, k): v for k, v in lineage.after(processor, rows, there, outputs).items()}
         kind, retry = self.spec.steps[name].kind, self.spec.steps[name].retry
         return StepPlan(name, processor, kind, edges, outputs, self.spec.line("steps", name), retry)
 
@@ -439,7 +437,9 @@ class _Check:
             self.found((*place, "kafka", "key"), problem)
         if config.schema_name is None:
             try:
-                return SinkPlan(name, "kafka", config, inputs, codec.from_arrow(rows, name=rules.avro_name(name)), rows)
+                made = codec.from_arrow(rows, name=rules.avro_name(name),
+                                        pii=lineage.tags(self.traces.get(edge, ()) for edge in inputs))
+                return SinkPlan(name, "kafka", config, inputs, made, rows)
             except UserError as error:
                 self.found(place, f"no schema can be made of its rows: {error}")
                 return None

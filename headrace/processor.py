@@ -6,6 +6,7 @@ from abc import ABC
 from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
@@ -55,6 +56,16 @@ class Context:
     """count(metric, label, n): e.g. count("expectation", "tailnum_not_null", 12)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What an output column is made of: columns of the input (`input` is its place in `from`), one of them as it is
+    where `copy`."""
+
+    columns: tuple[str, ...]
+    copy: bool = False
+    input: int = 0
+
+
 class Processor(ABC):
     """One step. Built with its validated config at plan time, opened once per worker, then fed batch by batch.
 
@@ -77,6 +88,9 @@ class Processor(ABC):
     ticks: ClassVar[bool] = False
     """Whether `tick` is to be called."""
 
+    tagged: Mapping[str, str] = MappingProxyType({})
+    """Personal data in the rows that come in, in clear: path → tag. The plan says it before it asks for `outputs`."""
+
     def __init__(self, config: Any, *, project: Path) -> None:
         """`config` is an instance of `Config`; paths in it are relative to `project`. Files may be read, no network."""
         self.config = config
@@ -95,6 +109,16 @@ class Processor(ABC):
     def notes(self, schema: pa.Schema) -> list[str]:
         """Remarks for lint to print as info (e.g. which expectations run whole, what a trigger's scope is)."""
         return []
+
+    def origins(self, relationship: str) -> Mapping[str, Origin] | None:
+        """What the columns of an output are made of, for those who ask where a field goes; called after `outputs`.
+        None where that is not said: then columns that came in by the same name are taken for copies, and any other may
+        be made of all."""
+        return None
+
+    def protects(self) -> Mapping[str, str]:
+        """Fields that leave by `main` protected: path → how, e.g. tokenise. Called after `outputs`."""
+        return {}
 
     def open(self, ctx: Context) -> None:  # noqa: B027
         """Called once in the worker, before the first batch."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from headrace import catalog
 from headrace.control import Verdict
+from headrace.errors import UserError
 from headrace.marked import Place, nearest
+from headrace.secrets import REFERENCE, in_url, is_secret
+from headrace.topics import TopicPlan
 
 if TYPE_CHECKING:
     from headrace.flow import FlowSpec
@@ -29,6 +34,15 @@ def given(spec: FlowSpec, source: str, rows: pa.Schema) -> Mapping[str, pa.Schem
     read = [*(s.reads for s in spec.steps.values()), *(s.reads for s in spec.sinks.values())]
     wanted = any(f"{source}.{DRIFT}" in written for written in read)
     return {"success": rows, **({DRIFT: Verdict.schema().arrow} if wanted else {})}
+
+
+def topics(sources: Sequence[SourcePlan], sinks: Sequence[SinkPlan]) -> Iterator[TopicPlan]:
+    """The sources first. A sink has as many partitions as the first source where it does not say."""
+    partitions = next((s.config.partitions for s in sources if s.config.partitions), 1)
+    for source in sources:
+        yield TopicPlan(source.config.topic, source.config.partitions or partitions, source.config.topic_config())
+    for sink in sinks:
+        yield TopicPlan(sink.name, sink.config.partitions or partitions, sink.config.topic_config())
 
 
 def key(column: str, rows: pa.Schema) -> str | None:
@@ -68,7 +82,10 @@ def _taught(edge: Edge, steps: Mapping[str, StepPlan], passed: bool = False) -> 
 
 def others(spec: FlowSpec, sources: Sequence[SourcePlan], steps: Sequence[StepPlan],
            sinks: Sequence[SinkPlan]) -> Iterator[tuple[Place, str]]:
-    """What the rules below have to say of a flow."""
+    """What the rules here have to say of a flow."""
+    for step in untaught(steps):
+        yield ("steps", step), (f"{step} asks for training on rows that no suite has passed: put a `validate` step above "
+                                "it, and read its success output")
     yield from payloads(steps, sinks)
     yield from dead_letters(spec)
     yield from retries(steps)
@@ -153,6 +170,48 @@ def _fields(record: Iterable[str], known: Sequence[str], place: Place, of: str) 
     for name in record:
         if name not in known:
             yield (*place, name), f"“{name}” is no field of {of}{nearest(name, known)}"
+
+
+def literal_secrets(spec: FlowSpec, project: Path) -> Iterator[tuple[Place, str]]:
+    """Secrets that the file writes out, for all who read it: passwords in URLs, and values of keys that are secret by
+    their name, of a dispatcher (`with`) and of a step whose config declares them."""
+    parts = {"source": spec.source.config if spec.source else {},
+             "sources": {name: source.config for name, source in spec.sources.items()},
+             "sinks": {name: {sink.kind: sink.config} for name, sink in spec.sinks.items()},
+             "steps": {name: {step.kind: step.config} for name, step in spec.steps.items()}, "models": spec.models}
+    for place, text in _texts(parts, ()):
+        key = str(place[-1])
+        match place:
+            case ("steps", _, kind, declared) if kind != "dispatch":
+                named = is_secret(key) and declared in _declared(str(kind), project)
+            case ("models", _, "train", "with", *_) | ("steps", _, "dispatch", "with", *_):
+                named = is_secret(key) and len(place) != 5  # `secret` of kubernetes names one
+            case _:
+                named = False
+        if "env" in place and named:
+            yield place, f"“{key}” is a secret written out: put it into a Secret of the cluster, named in `env_from`"
+        elif not REFERENCE.search(text) and (named or in_url(text)):
+            yield place, f"“{key}” has a secret written out, for all who read this file: refer to it, " \
+                         "e.g. ${env:NAME} or ${file:/path:key}"
+
+
+def _declared(kind: str, project: Path) -> Collection[str]:
+    """The settings that a processor declares; of one that is not there, none."""
+    try:
+        return catalog.processor(kind, project).Config.model_fields
+    except UserError:
+        return ()
+
+
+def _texts(data: object, place: Place) -> Iterator[tuple[Place, str]]:
+    if isinstance(data, str):
+        yield place, data
+    elif isinstance(data, Mapping):
+        for key, value in data.items():
+            yield from _texts(value, (*place, key))
+    elif isinstance(data, list | tuple):
+        for at, value in enumerate(data):
+            yield from _texts(value, (*place, at))
 
 
 def difference(one: pa.Schema, other: pa.Schema) -> str:

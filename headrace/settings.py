@@ -8,24 +8,32 @@
                                                  Kafka Connect for connectors in Java, by default the stack's own
     MLFLOW_TRACKING_URI                          or [mlflow] uri = "…": the model registry; else one in .headrace/mlflow
     .headrace/stack.json                         written by `headrace up`
+
+Values in headrace.toml may refer to what stands elsewhere, `${env:NAME}`, `${file:/path:key}`, `${dir:/path:file}`
+(headrace/secrets.py); they are looked up here, once.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from headrace.errors import BrokerError, ConfigError, Finding, RegistryError
+from headrace.errors import BrokerError, ConfigError, Finding, RegistryError, UserError
+from headrace.secrets import KNOWN, REFERENCE, in_url, is_secret, resolved, secrets_of, shown
+
+FILE = "headrace.toml"
+TABLES = ("kafka", "registry", "connect", "mlflow")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Settings:
-    """What a project runs against. `state` is its `.headrace` folder."""
+    """What a project runs against. `state` is its `.headrace` folder. Its repr shows no secret."""
 
     project: Path
     bootstrap: str | None
@@ -33,8 +41,12 @@ class Settings:
     kafka: Mapping[str, Any] = field(default_factory=dict)
     registry: Mapping[str, Any] = field(default_factory=dict)
     mlflow_uri: str | None = None
-    connect: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    connect: Mapping[str, Any] = field(default_factory=dict)
     """[connect]: `url` and how to get in; under `java` the same of Kafka Connect, by default the stack's own."""
+
+    def __repr__(self) -> str:
+        told = {one.name: _shown(one.name, getattr(self, one.name)) for one in fields(self)}
+        return KNOWN.text(f"Settings({', '.join(f'{name}={value!r}' for name, value in told.items())})")
 
     @property
     def state(self) -> Path:
@@ -66,13 +78,10 @@ def find_project(start: Path | None = None) -> Path:
 
 
 def load(project: Path | None = None) -> Settings:
-    """Settings of a project; reads the environment and files, connects to nothing. Raises ConfigError."""
+    """Settings of a project; reads the environment and files, connects to nothing. Their secrets are KNOWN from then
+    on. Raises ConfigError, also for a reference to what is not there."""
     project = project or find_project()
-    file = project / "headrace.toml"
-    try:
-        written: dict[str, Any] = tomllib.loads(file.read_text()) if file.is_file() else {}
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError([Finding(str(file), 0, f"not TOML: {error}")]) from error
+    written = _looked_up(project / FILE)
     kafka, registry = dict(written.get("kafka", {})), dict(written.get("registry", {}))
     note = project / ".headrace" / "stack.json"
     stack: dict[str, Any] = json.loads(note.read_text()) if note.is_file() else {}
@@ -82,8 +91,91 @@ def load(project: Path | None = None) -> Settings:
     if stack.get("connect"):
         connect["java"] = {"url": stack["connect"], **connect.get("java", {})}
     bootstrap, url = kafka.pop("bootstrap.servers", None), registry.pop("url", None)
-    return Settings(project=project, kafka=kafka, registry=registry,
+    made = Settings(project=project, kafka=kafka, registry=registry,
                     bootstrap=os.environ.get("HEADRACE_BOOTSTRAP") or bootstrap or stack.get("bootstrap"),
                     registry_url=os.environ.get("HEADRACE_REGISTRY") or url or stack.get("registry"),
                     mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or written.get("mlflow", {}).get("uri"),
                     connect=connect)
+    urls = {"registry": made.registry_url, "mlflow": made.mlflow_uri}
+    for table in (made.kafka, made.registry, made.connect, made.connect.get("java", {}), urls):
+        KNOWN.learn(secrets_of(table))
+    return made
+
+
+def _shown(key: str, value: Any) -> Any:
+    return {k: _shown(k, v) for k, v in value.items()} if isinstance(value, Mapping) else shown(key, value)
+
+
+def _written(file: Path) -> tuple[str, dict[str, Any]]:
+    """The text and the data of a headrace.toml; empty where there is none. Raises ConfigError."""
+    try:
+        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+        return text, tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([Finding(str(file), 0, f"not TOML: {error}")]) from error
+
+
+def _looked_up(file: Path) -> dict[str, Any]:
+    """The tables of a headrace.toml with what their references stand for; all that is not there at once."""
+    text, data = _written(file)
+    missing = []
+
+    def look_up(table: Mapping[str, Any], place: str) -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for key, value in table.items():
+            if isinstance(value, Mapping):
+                out[key] = look_up(value, f"{place}.{key}")
+                continue
+            try:
+                out[key] = resolved(value) if isinstance(value, str) else value
+            except UserError as error:
+                missing.append(Finding(str(file), _line(text, place, key), f"[{place}] {key}: {error}"))
+        return out
+
+    tables = {name: look_up(data.get(name, {}), name) for name in TABLES}
+    if missing:
+        raise ConfigError(missing)
+    return tables
+
+
+def lint(file: Path) -> list[Finding]:
+    """Secrets that a headrace.toml writes out, and references that are none, each at its line."""
+    try:
+        text, data = _written(file)
+    except ConfigError as error:
+        return list(error.findings)
+    found = []
+
+    def look(table: Mapping[str, Any], place: str) -> None:
+        for key, value in table.items():
+            if isinstance(value, Mapping):
+                look(value, f"{place}.{key}")
+            elif isinstance(value, str) and (said := _unsafe(key, value)):
+                found.append(Finding(str(file), _line(text, place, key), f"[{place}] {key}: {said}", "warning"))
+
+    for name in TABLES:
+        look(data.get(name, {}), name)
+    return found
+
+
+def _unsafe(key: str, value: str) -> str | None:
+    if REFERENCE.search(value):
+        return None
+    if "${" in value:
+        return f"“{shown(key, value)}” is no reference: write ${{env:NAME}}, ${{file:/path:key}} or ${{dir:/path:file}}"
+    if (is_secret(key) and value) or in_url(value):
+        return "a secret that whoever sees this file can read: write \"${env:NAME}\" (or ${file:/path:key}, " \
+               "${dir:/path:file}), and change the secret if the file was shared"
+    return None
+
+
+def _line(text: str, place: str, key: str) -> int:
+    """The line of a key in a table, as near as TOML is read by lines: else the table's, else 0."""
+    table, at, best = "", 0, 0
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*\[([^\[\]]+)\]", line):
+            table, at = header[1].replace(" ", "").replace('"', ""), number
+            best = at if table == place else best
+        elif table == place and re.match(rf"\s*[\"']?{re.escape(key)}[\"']?\s*=", line):
+            return number
+    return best

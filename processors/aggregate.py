@@ -22,7 +22,7 @@ from headrace.eventtime import Bools, Duration, Ints, by_number, check_time, eve
 from headrace.expressions import Expressions, compile_many
 from headrace.expressions.outer import aggregate_call
 from headrace.keying import Keys, check, distinct
-from headrace.processor import Context, Processor
+from headrace.processor import Context, Origin, Processor
 from headrace.state import View
 
 PANES_MAX = 10_000
@@ -136,6 +136,15 @@ class Aggregate(Processor):
         self._version = hashlib.sha256(said.encode()).digest()[:4]
         out = {"success": self._schema, "late": schema}
         return {**out, "failure": schema} if self._arguments.casts or schema.field(config.window.on).nullable else out
+
+    def origins(self, relationship: str) -> Mapping[str, Origin] | None:
+        """Of the means and counts each is said to be made of all that any of them reads."""
+        if relationship != "success":
+            return None
+        read = self._arguments.columns
+        made = {name: Origin(read) for name in self._schema.names}
+        return {**made, **{field.name: Origin((field.name,), copy=True) for field in self._by}, "rows": Origin(()),
+                **{name: Origin((self._window.on,)) for name in ("window_start", "window_end")}}
 
     def notes(self, schema: pa.Schema) -> list[str]:
         config: AggregateConfig = self.config

@@ -12,8 +12,8 @@ from pydantic import ConfigDict, model_validator
 from headrace.batch import Batch
 from headrace.config import Config
 from headrace.errors import SchemaError
-from headrace.expressions import Expressions, compile_many
-from headrace.processor import Context, Processor
+from headrace.expressions import Expressions, compile_expression, compile_many
+from headrace.processor import Context, Origin, Processor
 
 
 class DeriveConfig(Config):
@@ -38,6 +38,7 @@ class Derive(Processor):
 
     Config = DeriveConfig
     _derived: Expressions
+    _input: pa.Schema
     _schema: pa.Schema
 
     def outputs(self, schema: pa.Schema) -> Mapping[str, pa.Schema]:
@@ -45,9 +46,18 @@ class Derive(Processor):
             if name in schema.names:
                 raise SchemaError(f"derive would replace the column “{name}” that is there already",
                                   hint="choose another name; `select` can drop the old one and rename the new one")
+        self._input = schema
         self._derived = compile_many(self.config.__pydantic_extra__, schema)
         self._schema = pa.schema([*schema, *self._derived.fields], metadata=schema.metadata)
         return {"success": self._schema, "failure": schema} if self._derived.casts else {"success": self._schema}
+
+    def origins(self, relationship: str) -> Mapping[str, Origin] | None:
+        if relationship == "failure":
+            return None
+        rows = self._input
+        made = {name: Origin(compile_expression(text, rows).columns)
+                for name, text in self.config.__pydantic_extra__.items()}
+        return {**{name: Origin((name,), copy=True) for name in rows.names}, **made}
 
     def process(self, batch: Batch, ctx: Context) -> Mapping[str, Batch]:
         made = self._derived.evaluate(batch.rows)

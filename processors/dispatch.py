@@ -22,6 +22,7 @@ from headrace.loop.dispatch.breaker import Breaker, BreakerConfig
 from headrace.loop.dispatch.queue import Entry, Queue, QueueConfig, Turned
 from headrace.loop.steps import Said, batch_of, events_of, expect, one_partition, read, shape, store, write
 from headrace.processor import Context, Processor
+from headrace.secrets import KNOWN
 from headrace.state import View
 
 log = logging.getLogger("headrace.dispatch")
@@ -124,8 +125,9 @@ class Dispatch(Processor):
             view.delete([_key(entry.id).encode()])
         ctx.count("dispatch", status, 1)
         own = {name: value for name, value in (told or {}).items() if name in TOLD and value is not None}
-        fixed = {"run": run or entry.run, "champion": request.champion, "spec": request.spec, "reason": reason,
-                 "ranges": request.ranges, "holdout": request.holdout, "attempts": max(entry.attempts, 1),
+        fixed = {"run": run or entry.run, "champion": request.champion, "spec": request.spec,
+                 "reason": KNOWN.text(reason), "ranges": request.ranges, "holdout": request.holdout,
+                 "attempts": max(entry.attempts, 1),
                  "asked_at": request.at}
         event = RetrainResult(id=digest(entry.id, status), trigger=entry.id, model=entry.model, status=status,
                               dispatcher=self.config.to, at=datetime.fromtimestamp(ctx.now_ms() / 1000, UTC),

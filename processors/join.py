@@ -18,7 +18,7 @@ from headrace.joining.pairs import lateness, one_to_one, within
 from headrace.joining.side import Marks, Part, Side, Space, give_up, space_of
 from headrace.joining.taking import Take, comparable, taken
 from headrace.keying import Keys
-from headrace.processor import Context, Processor
+from headrace.processor import Context, Origin, Processor
 from headrace.state import View
 
 LEFT, RIGHT = 0, 1
@@ -124,6 +124,12 @@ class Join(Processor):
         if nullable:
             del out["unmatched"]
         return out
+
+    def origins(self, relationship: str) -> Mapping[str, Origin] | None:
+        if relationship != "success":
+            return None
+        return {**{name: Origin((name,), copy=True, input=LEFT) for name in self._left.names},
+                **{name: Origin((column,), copy=True, input=RIGHT) for name, column in self._taken.items()}}
 
     def notes(self, schema: pa.Schema) -> list[str]:
         left, right = self.config.columns()

@@ -13,7 +13,7 @@ from headrace.batch import Batch
 from headrace.config import Config
 from headrace.errors import SchemaError
 from headrace.expressions import Expressions, compile_many
-from headrace.processor import Context, Processor
+from headrace.processor import Context, Origin, Processor
 
 _TYPES: Mapping[str, tuple[str, pa.DataType]] = {
     "boolean": ("BOOLEAN", pa.bool_()), "int": ("INTEGER", pa.int32()), "long": ("BIGINT", pa.int64()),
@@ -109,6 +109,11 @@ class Select(Processor):
         self._schema = pa.schema(fields, metadata=schema.metadata)
         fails = self._casts is not None and self._casts.casts
         return {"success": self._schema, "failure": schema} if fails else {"success": self._schema}
+
+    def origins(self, relationship: str) -> Mapping[str, Origin] | None:
+        renamed = self.config.rename
+        return None if relationship == "failure" else {
+            renamed.get(name, name): Origin((name,), copy=True) for name in self._columns}
 
     def process(self, batch: Batch, ctx: Context) -> Mapping[str, Batch]:
         made = self._casts.evaluate(batch.rows) if self._casts else None

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings as hypothesis_settings
 
+from headrace.secrets import KNOWN
 from headrace.settings import Settings
 
 hypothesis_settings.register_profile("headrace", deadline=None, database=None)  # no test asserts a time
@@ -53,6 +54,14 @@ class Stack:
     bootstrap: str
     registry: str
     settings: Settings
+
+
+@pytest.fixture(autouse=True)
+def known_secrets() -> Iterator[None]:
+    """What a test's process came to know as secret is forgotten after it: another test may print the same word."""
+    before = dict(vars(KNOWN))
+    yield
+    vars(KNOWN).update(before)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.unit
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = {
     "errors": 1, "config": 1, "settings": 1, "batch": 1, "resources": 1, "logs": 1, "lean": 1, "memory": 1,
+    "secrets": 1, "properties": 1,
     "__init__": 0,
     "processor": 2, "connector": 2, "codec": 2, "registry": 2, "expressions": 2, "contracts": 2, "state": 2,
     "ingest": 2, "peek": 2, "payloads": 2, "topics": 2, "control": 2, "windows": 2, "instance": 2, "marked": 2,
@@ -20,7 +21,7 @@ LAYERS = {
     "files": 2, "pg": 2, "web": 2,
     "processors": 3, "connectors": 3,
     "catalog": 4, "flow": 4, "plan": 4, "observe": 4, "lag": 4, "graph": 4, "rules": 4, "governed": 4,
-    "schemadrift": 4,
+    "schemadrift": 4, "privacy": 4,
     "pipeline": 5, "poison": 5, "retry": 5, "checkpoint": 5, "worker": 5,
 }
 TOP = 6  # app, cli, testing, stack, demo, connect, …

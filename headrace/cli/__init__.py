@@ -7,7 +7,7 @@ import importlib
 import typer
 
 GROUPS = ("stack", "schemas", "contracts", "flows", "run", "records", "lag", "quarantine", "trace", "state", "connect",
-          "connectors", "loop", "models", "audit", "k8s", "tfx", "demo")
+          "connectors", "loop", "models", "audit", "privacy", "k8s", "tfx", "demo")
 """Modules of this package; each has `register(app: typer.Typer) -> None`."""
 
 
@@ -31,11 +31,14 @@ def build() -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point: run the command; a HeadraceError becomes its message on stderr and its exit code."""
+    """Entry point: run the command; a HeadraceError becomes its message on stderr and its exit code. Secrets that the
+    process comes to know are in nothing that it writes there, tracebacks among it."""
     import sys
 
     from headrace.errors import HeadraceError
+    from headrace.secrets import scrubbed
 
+    sys.stderr = scrubbed(sys.stderr)
     try:
         build()()
     except HeadraceError as error:

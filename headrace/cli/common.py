@@ -9,6 +9,8 @@ from typing import Any
 
 import typer
 
+from headrace.secrets import KNOWN
+
 Json = typer.Option(False, "--json", help="Print JSON, one object or one record a line.")
 
 
@@ -18,20 +20,22 @@ def say(text: str) -> None:
 
 
 def dump(value: Any) -> None:
-    """JSON for a machine, on stdout, one line."""
-    print(json.dumps(value, default=str, ensure_ascii=False), flush=True)
+    """JSON for a machine, on stdout, one line, without known secrets."""
+    print(KNOWN.text(json.dumps(value, default=str, ensure_ascii=False)), flush=True)
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """A rich table on stdout; numbers to the right."""
+    """A rich table on stdout, its texts as they are, without known secrets; numbers to the right."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     body = [list(row) for row in rows]
-    drawn = Table(title=title, title_justify="left")
+    drawn = Table(title=Text(KNOWN.text(title), style="table.title"), title_justify="left")
     for at, name in enumerate(columns):
         numeric = bool(body) and all(isinstance(row[at], int | float) or row[at] is None for row in body)
         drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in body:
-        drawn.add_row(*("–" if cell is None else f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+        drawn.add_row(*("–" if cell is None else f"{cell:,}" if isinstance(cell, int) else Text(KNOWN.text(str(cell)))
+                        for cell in row))
     Console().print(drawn)

@@ -78,10 +78,10 @@ def explain(suite: Annotated[str, typer.Argument(metavar="SUITE", help=SUITE_HEL
         for one in explained:
             dump(one)
         return
-    title, = _literal(f"{wanted.name}, on rows of {shape}")
+    title = f"{wanted.name}, on rows of {shape}"
     table(title, ("id", "type", "columns", "severity", "tier", "kind", "why"), [
-        _literal(one["id"], one["type"].removeprefix("expect_"), ", ".join(one["columns"]), one["severity"],
-                 one["tier"], one["kind"], one["why"]) for one in explained])
+        (one["id"], one["type"].removeprefix("expect_"), ", ".join(one["columns"]), one["severity"],
+         one["tier"], one["kind"], one["why"]) for one in explained])
 
 
 def check(file: Annotated[Path, typer.Argument(metavar="FILE", help="CSV, JSON Lines, Parquet, or an Avro container.")],
@@ -166,10 +166,10 @@ def _print(done: Outcome) -> None:
     from headrace.contractctl.judged import many, shown_text
 
     read = done.read
-    title, = _literal(f"{many(read.rows.num_rows, 'row')} of {done.path}")
+    title = f"{many(read.rows.num_rows, 'row')} of {done.path}"
     table(title, ("expectation", "severity", "verdict", "found", "examples"), [
-        _literal(j.expectation.id, j.expectation.severity, j.word, j.found,
-                 "\n".join(_example(example, done.unit) for example in j.examples)) for j in done.judged])
+        (j.expectation.id, j.expectation.severity, j.word, j.found,
+         "\n".join(_example(example, done.unit) for example in j.examples)) for j in done.judged])
     if read.unread_count:
         print(f"\n{many(read.unread_count, done.unit)} could not be read:")
     for bad in read.unread[:UNREAD_MAX]:
@@ -188,10 +188,3 @@ def _example(example: Example, unit: str) -> str:
     often = f", {example.count:,} times" if example.count > 1 else ""
     return (f"{example.value}{often}: {unit}{'s' * (example.count > 1)} "
             f"{', '.join(str(row) for row in example.rows)}{more}")
-
-
-def _literal(*cells: str) -> tuple[str, ...]:
-    """Cells as they are: in a table “[a-z]” would be a style."""
-    from rich.markup import escape
-
-    return tuple(escape(cell) for cell in cells)

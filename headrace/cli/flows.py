@@ -12,13 +12,13 @@ from headrace.cli.common import Json, dump, say, table
 MARKS = {"error": ("red", "✗"), "warning": ("yellow", "!"), "info": ("cyan", "·")}
 
 
-def _flows(incomplete: str) -> list[str]:
+def known_flows(incomplete: str) -> list[str]:
     """Shell completion: the flows of the project one stands in."""
     folder = next((p / "flows" for p in (Path.cwd(), *Path.cwd().parents) if (p / "flows").is_dir()), Path("flows"))
     return sorted(p.stem for p in folder.glob("*.y*ml") if p.stem.startswith(incomplete))
 
 
-def _shown(path: Path) -> Path:
+def relative(path: Path) -> Path:
     """A path as a person would write it: relative to where they stand, if it is below."""
     full = path.resolve()
     return full.relative_to(Path.cwd()) if full.is_relative_to(Path.cwd()) else path
@@ -32,7 +32,7 @@ def lint(paths: list[Path] = typer.Argument(None, help="Files or folders; by def
 
     first = paths[0] if paths else Path.cwd()
     project = find_project(first if first.is_dir() else first.parent)
-    files = [_shown(p) for p in linting.files(paths or [], project)]
+    files = [relative(p) for p in linting.files(paths or [], project)]
     findings = linting.lint(files, project)
     tally = {severity: sum(f.severity == severity for f in findings) for severity in MARKS}
     if as_json:
@@ -50,7 +50,7 @@ def lint(paths: list[Path] = typer.Argument(None, help="Files or folders; by def
 
 
 def run_tests(path: str = typer.Argument(None, help="A flow's file or name, or a folder; by default all flows.",
-                                         autocompletion=_flows), as_json: bool = Json) -> None:
+                                         autocompletion=known_flows), as_json: bool = Json) -> None:
     """Run the flows' own tests, without a broker. Exit 1 if one fails."""
     from headrace import flow, flowtest
     from headrace.settings import find_project
@@ -59,7 +59,7 @@ def run_tests(path: str = typer.Argument(None, help="A flow's file or name, or a
     project = find_project(folder)
     inside = folder if folder and not (folder / "flows").is_dir() else project / "flows"
     files = [flow.find(path, project)] if path and not folder else sorted(inside.glob("*.y*ml"))
-    results = [result for file in files for result in flowtest.run(_shown(file))]
+    results = [result for file in files for result in flowtest.run(relative(file))]
     for result in results if not as_json else ():
         mark = typer.style("✓", fg="green") if result.passed else typer.style("✗", fg="red")
         typer.echo(f"{mark} {result.flow}: {result.test}")
@@ -77,7 +77,7 @@ def run_tests(path: str = typer.Argument(None, help="A flow's file or name, or a
         raise typer.Exit(1)
 
 
-def graph(name: str = typer.Argument(help="A flow's file or name.", metavar="FLOW", autocompletion=_flows),
+def graph(name: str = typer.Argument(help="A flow's file or name.", metavar="FLOW", autocompletion=known_flows),
           svg: Path = typer.Option(None, "--svg", help="Write a picture to this file; - is stdout."),  # noqa: B008
           mermaid: bool = typer.Option(False, "--mermaid", help="Print Mermaid text, as without options.")) -> None:
     """Draw a flow: Mermaid text, or an SVG picture."""
@@ -85,7 +85,7 @@ def graph(name: str = typer.Argument(help="A flow's file or name.", metavar="FLO
     from headrace import graph as drawing
     from headrace.settings import find_project
 
-    made = plan.load(_shown(flow.find(name, find_project())))
+    made = plan.load(relative(flow.find(name, find_project())))
     if svg and str(svg) != "-":
         svg.write_text(drawing.svg(made), encoding="utf-8")
         say(f"wrote {svg}")

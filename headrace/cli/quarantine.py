@@ -76,7 +76,9 @@ def _position(text: str | None) -> tuple[int, int] | None:
 
 
 def show(topic: Topic, n: Annotated[int, typer.Option("-n", min=1, help="The newest N.")] = 10, reason: Reason = None,
-         offset: At = None, json: bool = Json) -> None:
+         offset: At = None, show_pii: Annotated[bool, typer.Option("--show-pii", help="Show personal data, too: fields "
+                                                                   "that their schema tags.")] = False,
+         json: bool = Json) -> None:
     """The records themselves, newest last: decoded where that is possible, else in hex; why, where from, when."""
     from heapq import nlargest
 
@@ -93,7 +95,7 @@ def show(topic: Topic, n: Annotated[int, typer.Option("-n", min=1, help="The new
     asked = ((r for r in [one(here, topic, *position)] if r) if position else
              (r for batch in every(here, topic) for r in batch))
     records = nlargest(n, filter(mend.selects, asked), key=lambda r: (r.time or "", r.at))[::-1]
-    contents = Reader(Registry(here.registry_client()).schema).records([r.value for r in records])
+    contents = Reader(Registry(here.registry_client()).schema, show_pii=show_pii).records([r.value for r in records])
     done = Markers(here, topic).refresh()
     for record, content in zip(records, contents, strict=True):
         facts = _facts(record, content, (record.at.partition, record.at.offset_first) in done)

@@ -82,6 +82,8 @@ def register(app: typer.Typer) -> None:
         headers: Annotated[bool, typer.Option("--headers", help="Show the records' headers.")] = False,
         values: Annotated[bool, typer.Option("--values", help="Only the values, one JSON object a line, as `produce` "
                                                               "takes them.")] = False,
+        show_pii: Annotated[bool, typer.Option("--show-pii", help="Show fields that their schema tags as personal "
+                                                                  "data, `headrace.pii`, too.")] = False,
         json: bool = Json,
     ) -> None:
         """Show the committed records of a topic, until Ctrl-C.
@@ -93,7 +95,7 @@ def register(app: typer.Typer) -> None:
         from headrace import settings
         from headrace.keyboard.consume import Ask, Consumption
 
-        ask = Ask(topic, from_beginning, partition, offset, n, until_end, timeout, where, headers)
+        ask = Ask(topic, from_beginning, partition, offset, n, until_end, timeout, where, headers, show_pii)
         reading = Consumption(settings.load(), ask)
         show = _values if values else _json if json or not sys.stdout.isatty() else _line()
         try:

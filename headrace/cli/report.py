@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headrace.cli.common import dump, say
-from headrace.cli.flows import _flows
+from headrace.cli.flows import known_flows
 from headrace.cli.loop_view import Control
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ UNREADABLE_MAX = 10
 
 def report(out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write an index and a page for each window "
                                                     "there; the folder is made if it is absent.")] = None,
-           flow: Annotated[str | None, typer.Option(autocompletion=_flows, help="Only windows that this flow "
+           flow: Annotated[str | None, typer.Option(autocompletion=known_flows, help="Only windows that this flow "
                                                     "judged.")] = None,
            step: Annotated[str | None, typer.Option(help="Only those of this step.")] = None,
            topic: Annotated[str | None, typer.Option(help="Only windows of this topic.")] = None,

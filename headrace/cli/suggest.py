@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from headrace.cli.common import Json, dump, say, table
-from headrace.cli.contracts import _literal, _options, _schemas, _watched, bar
+from headrace.cli.contracts import _options, _schemas, _watched, bar
 
 if TYPE_CHECKING:
     from headrace.codec import AvroSchema
@@ -168,9 +168,9 @@ def _tell(seen: Sample) -> None:
 def _print(seen: Sample, made: Draft) -> None:
     from headrace.contractctl.judged import many
 
-    title, = _literal(f"suggested by {many(seen.rows.num_rows, 'row')} of {seen.source}")
+    title = f"suggested by {many(seen.rows.num_rows, 'row')} of {seen.source}"
     table(title, ("expectation", "severity", "columns", "wanted", "evidence"), [
-        _literal(e.id, e.severity, ", ".join(e.columns), _wanted(e), _evidence(made.evidence(e), seen.source))
+        (e.id, e.severity, ", ".join(e.columns), _wanted(e), _evidence(made.evidence(e), seen.source))
         for e in made.expectations])
 
 

@@ -27,6 +27,9 @@ KEY_ORDER = ("name", "namespace", "type", "aliases", "doc", "fields", "symbols",
              "logicalType", "precision", "scale", "default", "order")
 DEPTH_MAX, WEIGHT_MAX = 64, 20_000
 """What a schema may be: names used twice in names used twice would otherwise fill the memory."""
+PII = "headrace.pii"
+"""The attribute of a field that holds personal data; its value says which, e.g. "email"."""
+TAG = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 VALUE = "value"
 """The column that the values of a schema whose top level is no record come in."""
 
@@ -56,6 +59,11 @@ class AvroSchema:
     def arrow(self) -> pa.Schema:
         """The columns that rows of this schema have."""
         return pa.schema([f.type.as_field(f.name) for f in self.type.fields])
+
+    @cached_property
+    def pii(self) -> Mapping[str, str]:
+        """Tagged fields: path → tag (`headrace.pii`), those in records, lists and maps too."""
+        return dict(self.type.pii())
 
     @cached_property
     def fingerprint(self) -> str:
@@ -247,7 +255,10 @@ class _Reader:
                     value_of(type_, default)
                 except ValueError as error:
                     self.fail(here, f"its default does not fit: {error}")
-            made.append(Field(name, type_, default, tuple(self.names(one, "aliases", here))))
+            tag = one.get(PII, "")
+            if PII in one and not (isinstance(tag, str) and TAG.fullmatch(tag)):
+                self.fail(here, f"“{PII}” is a word like email, name or address, not {json.dumps(tag)[:60]}")
+            made.append(Field(name, type_, default, tuple(self.names(one, "aliases", here)), tag))
         return tuple(made)
 
     def logical(self, type_: Type, written: Mapping[str, Any], path: str) -> Type:
@@ -299,15 +310,35 @@ def _canonical(type_: Type, seen: set[str]) -> str:
     return quoted(type_.kind)
 
 
-def from_arrow(schema: pa.Schema, *, name: str, namespace: str | None = None) -> AvroSchema:
-    """The Avro schema for rows of an Arrow schema; nullable columns become ["null", T] with default null.
+def from_arrow(schema: pa.Schema, *, name: str, namespace: str | None = None,
+               pii: Mapping[str, str] | None = None) -> AvroSchema:
+    """The Avro schema for rows of an Arrow schema; nullable columns become ["null", T] with default null. `pii` are the
+    tags of fields, by path; those of what is not there are passed over.
 
     Raises SchemaError naming the column that has no Avro type, and what to cast it to.
     """
     used: set[str] = set()
     record = {"type": "record", "name": name, **({"namespace": namespace} if namespace else {}),
               "fields": [_field(f, name, used) for f in schema]}
+    for path, tag in (pii or {}).items():
+        _tag(record, path.replace("[]", "").replace("{}", "").split("."), tag)
     return parse(json.dumps(record), where=f"schema of {name}")
+
+
+def _tag(written: Any, names: list[str], tag: str) -> None:
+    """Writes a tag to the field of these names within JSON that `_written` made."""
+    while not (isinstance(written, dict) and "fields" in written):  # through unions with null, arrays and maps
+        if isinstance(written, list):
+            written = written[-1]
+        elif isinstance(written, dict):
+            written = written.get("items") or written.get("values")
+        else:
+            return
+    for one in written["fields"]:
+        if one["name"] == names[0] and len(names) == 1:
+            one[PII] = tag
+        elif one["name"] == names[0]:
+            _tag(one["type"], names[1:], tag)
 
 
 def _field(column: pa.Field, owner: str, used: set[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 import decimal
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -48,12 +48,13 @@ SIZED = {"uuid": 16, "duration": 12}
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field of a record; `default` is JSON, or MISSING."""
+    """A field of a record; `default` is JSON, or MISSING; `pii` the tag of personal data, empty without one."""
 
     name: str
     type: Type
     default: Any = MISSING
     aliases: tuple[str, ...] = ()
+    pii: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,18 @@ class Type:
     def plain(self) -> Type:
         """The same without its logical type."""
         return replace(self, logical=None, precision=0, scale=0)
+
+    def pii(self, path: str = "") -> Iterator[tuple[str, str]]:
+        """(path, tag) of the fields within that are tagged: `customer.email`, `contacts[].phone`, `notes{}.text`."""
+        for one in self.fields:
+            here = f"{path}.{one.name}" if path else one.name
+            if one.pii:
+                yield here, one.pii
+            yield from one.type.pii(here)
+        if self.items is not None:
+            yield from self.items.pii(path + ("[]" if self.kind == "array" else "{}"))
+        for member, branch in zip(self.members, self.some, strict=True):
+            yield from branch.pii(path if len(self.some) == 1 else f"{path}.{member}")
 
     def walk(self) -> Iterator[Type]:
         """This type and all within it."""

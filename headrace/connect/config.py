@@ -10,13 +10,12 @@ judges its keys; one that nobody has is a finding that says which was meant.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headrace import marked
+from headrace import marked, properties
 from headrace.connect import wild
 from headrace.connect.spec import Spec, class_of, spec_of
 from headrace.errors import ConfigError, Finding, UserError
@@ -182,35 +181,15 @@ def _once(file: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-_KEY = re.compile(r"((?:[^\\=:\s]|\\.)+)[ \t\f]*[=: \t\f]?[ \t\f]*(.*)", re.DOTALL)
-_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})|\\(.)", re.DOTALL)
-_CONTROLS = {"t": "\t", "n": "\n", "r": "\r", "f": "\f"}
-
-
 def _properties(file: str, text: str) -> Written:
-    """java.util.Properties: comments by # and !, lines that end in a backslash go on, \\-escapes."""
     keys: dict[str, Any] = {}
     lines: dict[str, int] = {}
     findings = []
-    rest, begun = "", 0
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.lstrip(" \t\f")
-        if not rest and (not line or line[0] in "#!"):
+    for line, key, value in properties.entries(text):
+        if key is None:
+            findings.append(Finding(file, line, f"neither JSON nor “key=value”: {value[:60]}"))
             continue
-        begun = begun if rest else number
-        if (len(line) - len(line.rstrip("\\"))) % 2:
-            rest += line[:-1]
-            continue
-        found, rest = _KEY.fullmatch(rest + line), ""
-        if found is None:
-            findings.append(Finding(file, begun, f"neither JSON nor “key=value”: {line[:60]}"))
-            continue
-        key, value = _plain(found[1]), _plain(found[2])
         if key in keys:
-            findings.append(Finding(file, begun, f"key “{key}” stands there twice"))
-        keys[key], lines[key] = value, begun
+            findings.append(Finding(file, line, f"key “{key}” stands there twice"))
+        keys[key], lines[key] = value, line
     return Written(file, keys, lines, keys.get("name"), findings=tuple(findings))
-
-
-def _plain(text: str) -> str:
-    return _ESCAPE.sub(lambda m: chr(int(m[1], 16)) if m[1] else _CONTROLS.get(m[2], m[2]), text)

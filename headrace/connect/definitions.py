@@ -17,8 +17,8 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from headrace.connect.masks import HIDDEN, is_secret
 from headrace.connect.spec_keys import SinkKeys, SourceKeys
+from headrace.secrets import HIDDEN, is_secret
 
 Check = Callable[[str, Any], str | None]
 """(name, parsed value) → what is wrong with it."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from headrace.batch import Headers, Outgoing
 from headrace.connect.spec import Spec
 from headrace.errors import UserError
+from headrace.secrets import KNOWN
 from headrace.topics import TopicPlan
 
 log = logging.getLogger("headrace.connect")
@@ -70,7 +71,7 @@ class Errors:
             return []
         if self.common.errors_tolerance == "none":
             self._tell(bad[:1] if self.common.errors_log_enable else ())
-            raise UserError(self.spec.hidden(f"{bad[0].where}: {'; '.join(bad[0].reasons)}"), hint=self._hint(bad[0]))
+            raise UserError(KNOWN.text(f"{bad[0].where}: {'; '.join(bad[0].reasons)}"), hint=self._hint(bad[0]))
         if self.logged:
             self._tell(bad)
         if not self.common.dead_letters:
@@ -89,7 +90,7 @@ class Errors:
         own = list(one.headers or ())
         if not self.with_headers:
             return own
-        said = self.spec.hidden("; ".join(one.reasons))
+        said = KNOWN.text("; ".join(one.reasons))
         texts = {"topic": one.topic, "partition": one.partition, "offset": one.offset,
                  "connector.name": self.spec.name, "task.id": self.number, "stage": one.stage, "class.name": one.by,
                  "exception.class.name": EXCEPTION, "exception.message": said,
@@ -97,7 +98,7 @@ class Errors:
         own += [(PREFIX + name, str(text).encode()) for name, text in texts.items() if text is not None]
         if one.offset is None:
             own += [("headrace.file", one.where.encode()),
-                    ("headrace.reasons", self.spec.hidden(json.dumps(list(one.reasons), ensure_ascii=False)).encode())]
+                    ("headrace.reasons", KNOWN.text(json.dumps(list(one.reasons), ensure_ascii=False)).encode())]
         return own
 
     def _tell(self, bad: Sequence[Rejected]) -> None:
@@ -106,7 +107,7 @@ class Errors:
                 "key": repr(one.key), "raw": repr(one.value[:LOGGED_BYTES])}
             log.warning("rejected", extra={
                 "connector": self.spec.name, "task": self.number, "stage": one.stage, "class": one.by,
-                "where": one.where, "reasons": [self.spec.hidden(reason) for reason in one.reasons], **shown})
+                "where": one.where, "reasons": [KNOWN.text(reason) for reason in one.reasons], **shown})
         if len(bad) > SHOWN_MAX:
             log.warning("rejected more in this batch", extra={"connector": self.spec.name, "task": self.number,
                                                               "more": len(bad) - SHOWN_MAX})

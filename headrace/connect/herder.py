@@ -16,14 +16,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from headrace.connect import plugins, store
-from headrace.connect.masks import Scrubber, masked, secrets_of, unmasked
+from headrace.connect.masks import masked, unmasked
 from headrace.connect.plugins import Refused, Verdict
 from headrace.connect.restart import Restarts
 from headrace.connect.spec import Spec
-from headrace.connect.spec_secrets import references, resolved
 from headrace.connect.state import Connector, Json, Running, Status, task_class
 from headrace.connect.tasks import Task, task
 from headrace.errors import Fenced, HeadraceError, UserError
+from headrace.secrets import Scrubber, references, resolved, secrets_of
 from headrace.settings import Settings
 
 log = logging.getLogger("headrace.connect")
@@ -187,7 +187,7 @@ class Herder:
                 secrets |= {resolved(value)}
             except HeadraceError:
                 continue  # it is told where the configuration is checked
-        self.scrubber.learn(text for text in secrets if len(text) >= 4)
+        self.scrubber.learn(secrets)
 
     def create(self, name: str, config: Mapping[str, str | None], target: str = "RUNNING") -> Json:
         """POST /connectors. Raises Refused: invalid (400), there already (409)."""

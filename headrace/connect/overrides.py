@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from headrace.connect.spec import Spec
 from headrace.errors import UserError
+from headrace.secrets import KNOWN
 from headrace.settings import Settings
 
 JAVA_ONLY = frozenset({
@@ -47,5 +48,5 @@ def elsewhere(spec: Spec, settings: Settings, client: str) -> Settings:
 
 def refused(spec: Spec, client: str, error: object) -> UserError:
     """The error for properties that librdkafka does not take."""
-    return UserError(spec.hidden(f"connector {spec.name}: {client}.override: {error}"),
+    return UserError(KNOWN.text(f"connector {spec.name}: {client}.override: {error}"),
                      hint="the properties are librdkafka's; most have the names of Java's")

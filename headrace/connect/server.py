@@ -15,9 +15,9 @@ from pathlib import Path
 
 from headrace.connect import config, store
 from headrace.connect.herder import Herder
-from headrace.connect.masks import Scrubber, ScrubbingFormatter
 from headrace.connect.plugins import Refused
 from headrace.errors import ConfigError, Fenced, Finding, UserError
+from headrace.secrets import KNOWN
 from headrace.settings import Settings
 from headrace.topics import CONNECT_TIMEOUT_S, admin
 
@@ -31,8 +31,6 @@ def serve(settings: Settings, *, files: Sequence[Path] = (), listen: str | None 
     Raises ConfigError for files that are wrong, UserError when the address cannot be listened at, BrokerError when
     Kafka is not there, Fenced when another worker takes this group over.
     """
-    scrubber = Scrubber()
-    _scrub_logs(scrubber)
     host, port = _address(listen) if listen is not None else ("127.0.0.1", 0)
     worker_id = f"{host}:{port}"
     fenced: list[Fenced] = []
@@ -42,7 +40,7 @@ def serve(settings: Settings, *, files: Sequence[Path] = (), listen: str | None 
         stop.set()
 
     kept: store.Store = store.Memory() if files else store.Topics(settings, group, worker_id, shut_out)
-    herder = Herder(settings, kept, worker_id=worker_id, group=group, scrubber=scrubber)
+    herder = Herder(settings, kept, worker_id=worker_id, group=group, scrubber=KNOWN)
     if listen is None:
         _run(herder, files, stop)
     else:
@@ -119,10 +117,3 @@ def _address(listen: str) -> tuple[str, int]:
     if not colon or not port.isdecimal() or int(port) > 65_535:
         raise UserError(f"“{listen}” is no address to listen at", hint="write host:port, e.g. 127.0.0.1:8083")
     return host.strip("[]") or "127.0.0.1", int(port)
-
-
-def _scrub_logs(scrubber: Scrubber) -> None:
-    """No line of this process's log has a secret in it."""
-    for handler in logging.getLogger().handlers:
-        if not isinstance(handler.formatter, ScrubbingFormatter):
-            handler.setFormatter(ScrubbingFormatter(handler.formatter, scrubber))

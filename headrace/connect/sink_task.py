@@ -31,6 +31,7 @@ from headrace.connect.tasks import PAUSED, RUNNING, Threaded
 from headrace.connector import RecordsRefused, Sink
 from headrace.errors import Retriable
 from headrace.records import Failure
+from headrace.secrets import KNOWN
 
 log = logging.getLogger("headrace.connect")
 T = TypeVar("T")
@@ -136,7 +137,7 @@ class SinkTask:
                   abandoned: Callable[[], bool]) -> Patience:
         def told(error: Retriable, attempt: int, seconds: float) -> None:
             log.warning("tried again", extra={"connector": self.spec.name, "task": self.task.number,
-                                              "why": self.spec.hidden(str(error)), "attempt": attempt,
+                                              "why": KNOWN.text(str(error)), "attempt": attempt,
                                               "in_s": round(seconds, 1)})
 
         return Patience(timeout_s, self.common.errors_retry_delay_max_ms / 1e3, pause, abandoned, told)
@@ -278,7 +279,7 @@ class SinkTask:
                 pass
             except Exception as error:
                 log.warning("the last put failed", extra={"connector": self.spec.name,
-                                                          "why": self.spec.hidden(str(error))})
+                                                          "why": KNOWN.text(str(error))})
         self.group.leave()
         self.putter.submit(self.sink.close).result()
         self.dead.close()

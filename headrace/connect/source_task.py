@@ -31,6 +31,7 @@ from headrace.connector import Pulled, Source
 from headrace.errors import BrokerError, Retriable
 from headrace.plan import schema_file
 from headrace.records import Failure, Records
+from headrace.secrets import KNOWN
 from headrace.settings import Settings
 from headrace.topics import ensure
 
@@ -126,7 +127,7 @@ class SourceTask:
     def _insist(self, do: Callable[[], T], timeout_s: float | None) -> T:
         def told(error: Retriable, attempt: int, seconds: float) -> None:
             log.warning("tried again", extra={"connector": self.spec.name, "task": self.task.number,
-                                              "why": self.spec.hidden(str(error)), "attempt": attempt,
+                                              "why": KNOWN.text(str(error)), "attempt": attempt,
                                               "in_s": round(seconds, 1)})
 
         return Patience(timeout_s, self.common.errors_retry_delay_max_ms / 1e3, self._wait,

@@ -11,11 +11,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, SecretStr, ValidationError
 
 from headrace import catalog
-from headrace.connect.masks import secrets_of
 from headrace.connect.spec_keys import CREATION, PREFIXES, Common, Creation, SinkKeys, SourceKeys, creation_of
-from headrace.connect.spec_secrets import Hidden, references, resolved
 from headrace.errors import Finding, UserError
 from headrace.marked import nearest
+from headrace.secrets import KNOWN, resolved, secrets_of
 from headrace.transforms import Chain, chain_of
 
 Kind = Literal["source", "sink"]
@@ -82,8 +81,6 @@ class Spec:
     creation: Creation = field(default_factory=Creation, repr=False)
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What `config` and `common` were read from: `raw` with what its class's name implies, references looked up."""
-    hidden: Hidden = field(default_factory=Hidden, repr=False)
-    """Takes this connector's secrets out of a text."""
 
     @property
     def tasks(self) -> int:
@@ -241,9 +238,9 @@ def _spec(made: Class, config: Mapping[str, str], known: Mapping[str, str], own:
     chain, wrong = chain_of(known)
     problems += [Problem(key, message) for key, message in wrong]
     problems += [*_together(common), *(_topics(common) if made.kind == "sink" else ())]
-    secrets = {known[key] for key in references(config) if key in known} | set(_secrets(own)) | secrets_of(known)
+    KNOWN.learn({*_secrets(own), *secrets_of(known)})
     return Spec(str(config.get("name")), made.kind, made.cls, own, common, chain, dict(config), project, made.name,
-                made.java, creation, dict(known), Hidden(secrets))
+                made.java, creation, dict(known))
 
 
 def _secrets(model: BaseModel | None) -> Iterator[str]:

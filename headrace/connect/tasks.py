@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from headrace.connect.spec import Spec, spec_of
 from headrace.errors import Fenced, HeadraceError, UserError
+from headrace.secrets import KNOWN
 from headrace.settings import Settings
 
 log = logging.getLogger("headrace.connect")
@@ -153,6 +154,6 @@ def trace_of(error: BaseException, spec: Spec) -> str:
     """Why a task failed: what was said, then where. Without the connector's secrets."""
     said = f"{type(error).__name__}: {error}"
     if isinstance(error, UserError | Fenced):  # what to do is in the message; where in our code it was is not of use
-        return spec.hidden(said)
+        return KNOWN.text(said)
     frames = "".join(traceback.format_exception(error, limit=-12))
-    return spec.hidden(f"{said}\n{frames}" if isinstance(error, HeadraceError) else frames)
+    return KNOWN.text(f"{said}\n{frames}" if isinstance(error, HeadraceError) else frames)

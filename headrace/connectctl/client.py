@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 
 from headrace.config import Config
 from headrace.errors import EnvironmentFault, UserError
+from headrace.secrets import resolved
 
 if TYPE_CHECKING:
     import httpx2
@@ -29,8 +30,8 @@ class Access(Config):
 
     url: str = Field(description="The worker's address.", pattern=r"^https?://")
     username: str | None = Field(None, description="For basic authentication.")
-    password: str | None = Field(None, description="Its password; password_env keeps it out of the file.", repr=False)
-    password_env: str | None = Field(None, description="The environment variable that has the password.")
+    password: str | None = Field(None, repr=False, description="Its password, by reference: `${env:NAME}`.")
+    password_env: str | None = Field(None, description="Or the environment variable that has it.")
     ca: str | None = Field(None, description="A file of certificates to trust; left out: the system's.")
     cert: str | None = Field(None, description="The client's own certificate, for mutual TLS.")
     key: str | None = Field(None, description="The key of `cert`, where it is in a file of its own.")
@@ -134,7 +135,9 @@ class Client:
             import httpx2
 
             access = self.access
-            password = os.environ.get(access.password_env, "") if access.password_env else access.password or ""
+            password = access.password or ""
+            if access.password_env and access.password_env in os.environ:
+                password = resolved(f"${{env:{access.password_env}}}")
             self._http = httpx2.Client(base_url=access.url, timeout=access.timeout_s, verify=self._trust(),
                                        auth=(access.username, password) if access.username else None,
                                        headers={"Accept": "application/json"})

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from headrace.connect import masks
+from headrace import secrets
 from headrace.connect.config import Connector
 from headrace.connectctl.client import Refused
 from headrace.connectctl.workers import Worker, Workers
@@ -68,7 +68,7 @@ def _one(wanted: Connector, worker: Worker, about: Mapping[str, Any] | None) -> 
     if about is None:
         return Change("create", wanted.name, worker, wanted, _shown(wanted.keys, worker), state=wanted.state)
     running, typed = about["info"]["config"], secret_keys(worker, wanted.keys)
-    unseen = tuple(key for key, value in running.items() if masks.HIDDEN in str(value) and _hides(key, wanted, typed))
+    unseen = tuple(key for key, value in running.items() if secrets.HIDDEN in str(value) and _hides(key, wanted, typed))
     differ = {key: (running.get(key), wanted.keys.get(key)) for key in sorted({*running, *wanted.keys})
               if running.get(key) != wanted.keys.get(key) and key not in unseen}
     state = str(about["status"]["connector"]["state"])
@@ -79,11 +79,11 @@ def _one(wanted: Connector, worker: Worker, about: Mapping[str, Any] | None) -> 
 def _hides(key: str, wanted: Connector, typed: set[str]) -> bool:
     """Whether what the worker shows of a key could be the mask of what the file says."""
     value = wanted.keys.get(key)
-    return value is not None and masks.HIDDEN in str(masks.shown(key, value, {*typed, key}))
+    return value is not None and secrets.HIDDEN in str(secrets.shown(key, value, {*typed, key}))
 
 
 def _masked(key: str, pair: tuple[str | None, str | None], typed: set[str]) -> tuple[str | None, str | None]:
-    before, after = (masks.shown(key, value, typed) for value in pair)
+    before, after = (secrets.shown(key, value, typed) for value in pair)
     if before is not None and before == after:  # two secrets that differ
         after = f"{after} (another one)"
     return before, after
@@ -92,7 +92,7 @@ def _masked(key: str, pair: tuple[str | None, str | None], typed: set[str]) -> t
 def _shown(keys: Mapping[str, str], worker: Worker, *,
            before: bool = False) -> dict[str, tuple[str | None, str | None]]:
     typed = secret_keys(worker, keys)
-    masked = {key: masks.shown(key, value, typed) for key, value in sorted(keys.items())}
+    masked = {key: secrets.shown(key, value, typed) for key, value in sorted(keys.items())}
     return {key: (value, None) if before else (None, value) for key, value in masked.items()}
 
 
@@ -111,8 +111,8 @@ def validate(connector: Connector, worker: Worker) -> list[Finding]:
                                body=dict(connector.keys))
     typed = {one["value"]["name"] for one in answer["configs"]
              if str((one["definition"] or {}).get("type")).upper() == "PASSWORD"}
-    hidden = masks.Scrubber()
-    hidden.learn(masks.secrets_of(connector.keys, typed))
+    hidden = secrets.Scrubber()
+    hidden.learn(secrets.secrets_of(connector.keys, typed))
     return sorted(Finding(str(connector.file), connector.lines.get(one["value"]["name"], 0),
                           f"{one['value']['name']}: {hidden.text(said)}")
                   for one in answer["configs"] for said in one["value"].get("errors") or ())

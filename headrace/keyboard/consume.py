@@ -19,7 +19,7 @@ from headrace.errors import BrokerError, UserError
 from headrace.expressions import Expression, compile_expression
 from headrace.ingest.values import plain
 from headrace.marked import nearest
-from headrace.payloads import Reader, Written
+from headrace.payloads import Reader, Written, without_pii
 from headrace.peek import gulp, reader, show_key
 from headrace.registry import Registry
 from headrace.settings import Settings
@@ -45,6 +45,8 @@ class Ask:
     timeout_s: float | None = None
     where: str | None = None
     headers: bool = False
+    show_pii: bool = False
+    """Whether fields are shown that their schema tags as personal data; else they are `[hidden]`."""
 
 
 @dataclass(slots=True)
@@ -124,7 +126,9 @@ class Consumption:
             self.told.passed += len(one.index) - len(index)
             odd = [f for f in one.schema.type.fields if not _is_json(f.type)]
             for at, value in zip(index.tolist(), _readable(rows).to_pylist(), strict=True):
-                out[at] = {"value": value | {f.name: plain(f.type, value[f.name]) for f in odd}}
+                said = value | {f.name: plain(f.type, value[f.name]) for f in odd}
+                out[at] = {"value": said if self.ask.show_pii or not one.schema.pii else
+                           without_pii(one.schema.type, said)}
         self.told.undecodable += len(failed)
         if self.ask.where is None:
             for at, reason in failed.items():

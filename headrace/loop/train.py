@@ -40,6 +40,7 @@ from headrace.loop.data import Data, overlap, read
 from headrace.loop.dispatch.base import request_from_json
 from headrace.loop.models import Logged, ModelStore, open_registry
 from headrace.loop.models.client import locked
+from headrace.secrets import KNOWN, scrubbed
 from headrace.settings import Settings, find_project, load
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def failure_of(request: Retrain, error: HeadraceError) -> RetrainResult:
     status = "refused" if isinstance(error, UserError) else "failed"
     return RetrainResult(id=digest(request.id, status), at=datetime.now(UTC), trigger=request.id, model=request.model,
                          status=status, dispatcher="local", champion=request.champion, ranges=request.ranges,
-                         holdout=request.holdout, spec=request.spec, reason=str(error), asked_at=request.at)
+                         holdout=request.holdout, spec=request.spec, reason=KNOWN.text(str(error)), asked_at=request.at)
 
 
 def _references(spec: ModelSpec, parts: Parts, predicted: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -287,4 +288,5 @@ def _text(file: Path) -> str:
 
 
 if __name__ == "__main__":
+    sys.stderr = scrubbed(sys.stderr)
     sys.exit(main())

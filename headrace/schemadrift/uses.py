@@ -32,19 +32,19 @@ def uses(plan: Plan, source: str, columns: Iterable[str]) -> Uses:
         shapes |= {Edge(one.name, name): shape for name, shape in given(plan.spec, one.name, one.schema.arrow).items()}
     for column in columns:
         who: list[str] = []
-        rows = {Edge(source, ROWS.relationship): _less(shapes[Edge(source, ROWS.relationship)], column)}
+        rows = {Edge(source, ROWS.relationship): less(shapes[Edge(source, ROWS.relationship)], column)}
         for step in plan.steps:  # `rows` has the edges on which the column is missed
             if not any(edge in rows for edge in step.inputs):
                 continue
             suite: Suite | None = getattr(step.processor, "suite", None)
-            outputs = None if suite else _planned(plan, step, [rows.get(edge, shapes[edge]) for edge in step.inputs])
+            outputs = None if suite else planned(plan, step, [rows.get(edge, shapes[edge]) for edge in step.inputs])
             if suite:
                 mine = {(step.name, e.id): e for e in suite.expectations if column in e.columns}
                 judged |= mine
                 files += [suite] if mine else []
             elif outputs is None:
                 who.append(f"step {step.name} ({step.kind})")
-            for name, shape in (outputs or {n: _less(s, column) for n, s in step.outputs.items()}).items():
+            for name, shape in (outputs or {n: less(s, column) for n, s in step.outputs.items()}).items():
                 edge = Edge(step.name, name)
                 if edge in shapes and column not in shape.names and column in shapes[edge].names:
                     rows[edge] = shape
@@ -55,14 +55,16 @@ def uses(plan: Plan, source: str, columns: Iterable[str]) -> Uses:
     return Uses(used, Suite(files[0].name, files[0].file, tuple(judged.values())) if files else None)
 
 
-def _less(shape: pa.Schema, column: str) -> pa.Schema:
+def less(shape: pa.Schema, column: str) -> pa.Schema:
+    """A shape without a column."""
     at = shape.get_field_index(column)
     return shape if at < 0 else shape.remove(at)
 
 
-def _planned(plan: Plan, step: StepPlan, given: list[pa.Schema]) -> Mapping[str, pa.Schema] | None:
+def planned(plan: Plan, step: StepPlan, given: list[pa.Schema]) -> Mapping[str, pa.Schema] | None:
     """The outputs of a step for other inputs; None when it cannot do without what they lack."""
     made = type(step.processor)(step.processor.config, project=plan.project)
+    made.tagged = step.processor.tagged
     try:
         return made.outputs_of(given)
     except Exception:  # a project's own processor may say it in a way of its own

@@ -11,8 +11,8 @@ from headrace import catalog, reference
 from headrace.errors import UserError
 
 pytestmark = pytest.mark.unit
-OURS = {"aggregate", "decide", "dedupe", "derive", "dispatch", "filter", "gate", "join", "lookup", "monitor", "predict",
-        "publish", "record", "route", "select", "switch", "trigger", "validate", "validate_window"}
+OURS = {"aggregate", "decide", "dedupe", "derive", "dispatch", "filter", "gate", "join", "lookup", "mask", "monitor",
+        "predict", "publish", "record", "route", "select", "switch", "trigger", "validate", "validate_window"}
 SHOUT = '''
 """shout: raises its voice."""
 from __future__ import annotations

@@ -11,8 +11,7 @@ import pytest
 from headrace.connect import overrides
 from headrace.connect.spec import Spec, class_of, runnable, spec_of
 from headrace.connect.spec_keys import creation_of
-from headrace.connect.spec_secrets import Hidden, resolved
-from headrace.errors import UserError
+from headrace.secrets import KNOWN
 
 pytestmark = pytest.mark.unit
 
@@ -115,25 +114,14 @@ def test_a_class_of_kafka_connect_behaves_as_there(project: Path) -> None:
 
 
 def test_secrets_are_looked_up_hidden_and_named_when_absent(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (project / "keys.properties").write_text("tasks = 3\nplain=in-a-file\n")
-    (project / "in-a-folder").write_text("of-the-folder\n")
+    (project / "keys.properties").write_text("tasks = 3\n")
     monkeypatch.setenv("A_SECRET", "in-the-environment")
-    assert resolved("a ${env:A_SECRET} b") == "a in-the-environment b"
-    assert resolved(f"${{file:{project}/keys.properties:plain}}") == "in-a-file"
-    assert resolved(f"${{dir:{project}:in-a-folder}}") == "of-the-folder"
-    assert resolved("${topic}-${other:x}") == "${topic}-${other:x}"
-    for text, why in (("${env:NO_SUCH}", "there is no environment variable NO_SUCH"),
-                      ("${dir:/x:../y}", "no file name"),
-                      (f"${{file:{project}/keys.properties:x}}", "has no key “x”"), ("${file:x}", "write ${file:/path"),
-                      ("${file:/no/such:x}", "cannot be read")):
-        with pytest.raises(UserError, match=why.replace("$", r"\$").replace("{", r"\{")):
-            resolved(text)
     made = spec(project, {**SINK, "tasks.max": f"${{file:{project}/keys.properties:tasks}}",
                           "consumer.override.sasl.password": "${env:A_SECRET}"})
     assert made.tasks == 3
     assert made.raw["tasks.max"].startswith("${file:")
     assert "in-the-environment" not in repr(made)
-    assert made.hidden("it said in-the-environment!") == "it said [hidden]!"
+    assert KNOWN.text("it said in-the-environment!") == "it said [hidden]!"
 
 
 def test_what_a_secret_stands_for_is_in_no_message(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,10 +131,6 @@ def test_what_a_secret_stands_for_is_in_no_message(project: Path, monkeypatch: p
     monkeypatch.delenv("A_SECRET")
     assert "there is no environment variable" in problems(project, {**SOURCE, "file": "${env:A_SECRET}"})["file"]
     assert spec_of({**SOURCE, "file": "${env:A_SECRET}"}, project, secrets=False) == (None, [])
-
-
-def test_short_secrets_do_not_blot_out_a_text() -> None:
-    assert Hidden(["a", "abcd", "abcdef"])("a abcdefg") == "a [hidden]g"
 
 
 def test_groups_of_topics() -> None:

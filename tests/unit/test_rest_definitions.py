@@ -11,8 +11,8 @@ from pydantic import BeforeValidator, Field, SecretStr
 from headrace.config import Config
 from headrace.connect import plugins
 from headrace.connect.definitions import checked, groups_of, keys_of, of_model, parsed
-from headrace.connect.masks import HIDDEN
 from headrace.connect.plugins import Refused
+from headrace.secrets import HIDDEN
 from tests.unit.restkit import lines
 
 pytestmark = pytest.mark.unit

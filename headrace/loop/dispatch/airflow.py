@@ -28,6 +28,7 @@ from headrace.control import Retrain, digest
 from headrace.errors import Retriable
 from headrace.loop.dispatch import rest
 from headrace.loop.dispatch.base import Refused, Resources, State, Status, tail
+from headrace.secrets import KNOWN, resolved
 
 RUN_PREFIX = "headrace__"
 STATES: Mapping[str, State] = {"queued": "queued", "restarting": "queued", "running": "running", "success": "succeeded",
@@ -176,7 +177,9 @@ class Airflow:
         self._check(answer)
         if not isinstance(answer.json, dict) or "access_token" not in answer.json:
             raise Refused(f"Airflow at {self.config.url} gives no token at /auth/token: is it Airflow 3?")
-        return str(answer.json["access_token"])
+        token = str(answer.json["access_token"])
+        KNOWN.learn([token])
+        return token
 
     def _http(self, method: str, path: str, body: Any, headers: Mapping[str, str] | None = None) -> rest.Answer:
         return rest.call(method, self.config.url.rstrip("/") + path, what="Airflow", timeout_s=self.config.timeout_s,
@@ -187,4 +190,4 @@ class Airflow:
 def _secret(name: str) -> str:
     if not os.environ.get(name):
         raise Refused(f"the environment variable {name} is not set, and Airflow asks who we are")
-    return os.environ[name]
+    return resolved(f"${{env:{name}}}")

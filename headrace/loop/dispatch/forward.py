@@ -25,6 +25,7 @@ from headrace.errors import BrokerError, HeadraceError, Retriable
 from headrace.loop.dispatch.base import Dispatcher, Refused, Resources, ResourcesConfig, dispatcher
 from headrace.loop.dispatch.queue import QueueConfig, backoff_s
 from headrace.registry import Registry
+from headrace.secrets import scrubbed
 from headrace.settings import Settings, find_project, load
 
 POLL_S = 0.5
@@ -138,4 +139,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.stderr = scrubbed(sys.stderr)
     sys.exit(main())

@@ -29,6 +29,7 @@ from headrace.control import Retrain
 from headrace.errors import MissingExtra, Retriable
 from headrace.loop.dispatch.base import Refused, Resources, State, Status, request_from_json, tail
 from headrace.loop.dispatch.recorded import recorded
+from headrace.secrets import KNOWN
 
 STATES: Mapping[str, State] = {
     "RUNTIME_STATE_UNSPECIFIED": "queued", "PENDING": "queued", "PAUSED": "queued", "RUNNING": "running",
@@ -253,6 +254,7 @@ class Kubeflow:
                     token = (self.project / self.config.token_file).read_text().strip()
                 except OSError as error:
                     raise Refused(f"the token for Kubeflow Pipelines cannot be read: {error}") from error
+                KNOWN.learn([token])
                 self._client.set_default_header("Authorization", f"Bearer {token}")
         return self._client
 

@@ -28,6 +28,7 @@ from headrace.errors import MissingExtra, Retriable
 from headrace.loop.dispatch.base import Refused, Resources, Status, request_from_json, tail
 from headrace.loop.dispatch.pods import by_digest, container_security, limits, pod_security
 from headrace.loop.dispatch.recorded import recorded
+from headrace.secrets import KNOWN
 
 TRIGGER = "headrace/trigger"
 REQUEST = "headrace/request"
@@ -326,7 +327,9 @@ class Kubernetes:
             if given.host:
                 made.host = given.host
                 if given.token_file:
-                    made.api_key = {"BearerToken": (self.project / given.token_file).read_text().strip()}
+                    token = (self.project / given.token_file).read_text().strip()
+                    KNOWN.learn([token])
+                    made.api_key = {"BearerToken": token}
                     made.api_key_prefix = {"BearerToken": "Bearer"}
                 if given.ca_file:
                     made.ssl_ca_cert = str(self.project / given.ca_file)

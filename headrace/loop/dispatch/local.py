@@ -32,6 +32,7 @@ from headrace.control import Retrain, digest
 from headrace.errors import Retriable, UserError
 from headrace.loop.dispatch import local_run
 from headrace.loop.dispatch.base import Refused, Resources, Status, request_from_json, tail
+from headrace.secrets import scrubbed
 
 TRAIN = ("python", "-m", "headrace.loop.train", "--request", "{request}", "--result", "{result}")
 LAUNCH_TIMEOUT_S = 30.0
@@ -247,4 +248,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    sys.stderr = scrubbed(sys.stderr)
     sys.exit(main())

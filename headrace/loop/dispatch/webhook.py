@@ -29,6 +29,7 @@ from headrace.control import Retrain
 from headrace.errors import HeadraceError, Retriable, UserError
 from headrace.loop.dispatch import rest
 from headrace.loop.dispatch.base import Refused, Resources, State, Status, tail
+from headrace.secrets import KNOWN, resolved
 
 SECRET_PREFIX = "whsec_"
 TOLERANCE_S = 300.0
@@ -58,8 +59,8 @@ class WebhookConfig(Config):
                                    "base64, anything else taken as it is.")
     secret_file: Path | None = Field(None, description="Or the file with it.")
     timeout_s: float = Field(10, gt=0, le=300, description="How long to wait for an answer.")
-    headers: Mapping[str, str] = Field({}, description="Further headers, e.g. for a proxy. No secrets: they are in the "
-                                       "flow file for all to read.")
+    headers: Mapping[str, str] = Field({}, description="Further headers, e.g. for a proxy. Secrets by reference, "
+                                       "e.g. `Authorization: Bearer ${env:PROXY_TOKEN}`.")
 
 
 def key_of(secret: str) -> bytes:
@@ -161,19 +162,25 @@ class Webhook:
         secret = self._secret()
         now_s = int(time.time())
         signature = {"webhook-signature": sign(secret, id, now_s, body)} if secret else {}
-        return {**self.config.headers, "webhook-id": id, "webhook-timestamp": str(now_s), **signature}
+        try:
+            further = {name: resolved(value) for name, value in self.config.headers.items()}
+        except UserError as error:
+            raise Refused(f"the webhook's headers: {error}") from error
+        return {**further, "webhook-id": id, "webhook-timestamp": str(now_s), **signature}
 
     def _secret(self) -> str | None:
         """Read at each call, so that a new one needs no restart."""
         if self.config.secret_env:
             if not os.environ.get(self.config.secret_env):
                 raise Refused(f"the webhook's secret, {self.config.secret_env}, is not in the environment")
-            return os.environ[self.config.secret_env]
+            return resolved(f"${{env:{self.config.secret_env}}}")
         if self.config.secret_file:
             try:
-                return (self.project / self.config.secret_file).read_text().strip()
+                secret = (self.project / self.config.secret_file).read_text().strip()
             except OSError as error:
                 raise Refused(f"the webhook's secret cannot be read: {error}") from error
+            KNOWN.learn([secret])
+            return secret
         return None
 
 
