@@ -84,8 +84,8 @@ def others(spec: FlowSpec, sources: Sequence[SourcePlan], steps: Sequence[StepPl
            sinks: Sequence[SinkPlan]) -> Iterator[tuple[Place, str]]:
     """What the rules here have to say of a flow."""
     for step in untaught(steps):
-        yield ("steps", step), (f"{step} asks for training on rows that no suite has passed: put a `validate` step above "
-                                "it, and read its success output")
+        yield ("steps", step), (f"{step} asks for training on rows that no suite has passed: put a `validate` step "
+                                "above it, and read its success output")
     yield from payloads(steps, sinks)
     yield from dead_letters(spec)
     yield from retries(steps)

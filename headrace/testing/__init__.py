@@ -1,4 +1,4 @@
-"""For users' tests as well as ours: records without a broker; `headrace.testing.proxy` does harm between client and broker."""
+"""For users' tests as well as ours: records without a broker; a proxy that does harm between client and broker."""
 
 from __future__ import annotations
 
