@@ -112,7 +112,7 @@ def test_the_report_follows_every_field(tmp_path: Path) -> None:
         ("headrace.orders.state", "state of day", "tokenise")}
     assert found["customer.name"] == {
         ("shop.big", "customer.name", "partial"), ("shop.rest", "customer.name", "partial"),
-        ("shop.quarantine", "payload", "in clear")}
+        ("shop.quarantine", "payload", "in clear"), ("orders.dead-letter", "payload", "in clear")}
     assert ("shop.big", "customer.phones[].number", "tokenise") in found["customer.phones[].number"]
     made = planning.load(tmp_path / "flows" / "orders.yaml")
     readers = {one.field.path: {r.step for r in one.read_by} for one in report(made)}
