@@ -1,4 +1,4 @@
-"""For users' tests as well as ours: records without a broker; a proxy that does harm between client and broker."""
+"""For users' tests as well as ours: records without a broker; `proxy` does harm between clients and brokers."""
 
 from __future__ import annotations
 

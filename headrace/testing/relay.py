@@ -70,10 +70,6 @@ class Relay:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for held in self._holding:
-                if not held.answer.done():
-                    held.answer.set_exception(ConnectionResetError("the broker hung up before it answered"))
-                    held.answer.exception()  # seen: nobody need wait for it
             reset(self._client)
             reset(self._broker)
 
@@ -112,6 +108,16 @@ class Relay:
         return fault.action, held
 
     async def _answers(self) -> None:
+        try:
+            await self._take_answers()
+        finally:
+            for held in self._holding:
+                if not held.answer.done():
+                    held.answer.set_exception(ConnectionResetError("the broker hung up before it answered"))
+                    held.answer.exception()  # seen: nobody need wait for it
+        await self._to_client.put(None)
+
+    async def _take_answers(self) -> None:
         with contextlib.suppress(OSError, EOFError):
             while True:
                 data = await _frame(self._from_broker)
@@ -128,7 +134,6 @@ class Relay:
                         break
                     data = await self._rewritten(asked.request, data)
                 await self._to_client.put(_Parcel(due, data))
-        await self._to_client.put(None)
 
     def _asked_for(self, correlation_id: int) -> _Asked | None:
         """The request of this answer; those before it, which a broker answers in order, want none (acks=0)."""
@@ -166,6 +171,8 @@ class Relay:
                 await self._carry(parcel.data, writer, way)
         with contextlib.suppress(OSError):
             if writer is self._broker:
+                if self._holding:
+                    await asyncio.wait([held.answer for held in self._holding])
                 writer.write_eof()  # the broker hangs up when it has answered what came before
             else:
                 writer.close()

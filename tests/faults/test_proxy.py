@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import struct
 import time
@@ -21,6 +20,7 @@ from tests.conftest import Stack
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
 
 QUICK = {"reconnect.backoff.ms": 5, "reconnect.backoff.max.ms": 50, "retry.backoff.ms": 5, "log_level": 0}
+CONCURRENT_TRANSACTIONS = 51
 
 
 @pytest.fixture
@@ -174,22 +174,20 @@ def test_bandwidth(stack: Stack, proxy: Proxy, topic: Callable[..., str]) -> Non
 def test_reset_after_bytes(stack: Stack, proxy: Proxy, topic: Callable[..., str]) -> None:
     """An idempotent producer loses nothing and doubles nothing, though its connections die in the middle of frames."""
     name = topic()
-    disconnects: list[int] = []
-
-    def on_statistics(text: str) -> None:
-        disconnects.append(sum(broker["disconnects"] for broker in json.loads(text)["brokers"].values()))
-
-    producer = writer(proxy.bootstrap, enable_idempotence=True, statistics_interval_ms=50, stats_cb=on_statistics)
-    producer.list_topics(name, timeout=10)
+    producer = writer(proxy.bootstrap, enable_idempotence=True)
+    sent = [b"warm"]
+    producer.produce(name, sent[0])
+    assert producer.flush(20) == 0
     proxy.link = Link(reset_after_bytes=30_000)
-    sent = [b"%06d" % n + b"x" * 1_000 for n in range(200)]
-    for value in sent:
-        producer.produce(name, value)
-        producer.flush(0.002)
-    time.sleep(0.5)
+    before = proxy.requests[Api.API_VERSIONS]  # one for each connection
+    end = time.monotonic() + 30
+    while proxy.requests[Api.API_VERSIONS] < before + 5:
+        assert time.monotonic() < end, "no connection was reset"
+        sent.append(b"%06d" % len(sent) + b"x" * 1_000)
+        producer.produce(name, sent[-1])
+        producer.poll(0.01)
     proxy.link = Link()
     assert producer.flush(30) == 0
-    assert max(disconnects) >= 2
     assert readable(stack, name) == sent
 
 
@@ -209,7 +207,7 @@ def test_reset_of_a_request(stack: Stack, proxy: Proxy, topic: Callable[..., str
 
 def test_dropped_answers(stack: Stack, proxy: Proxy, topic: Callable[..., str]) -> None:
     name = topic()
-    producer = writer(proxy.bootstrap, socket_timeout_ms=1_500, request_timeout_ms=1_000)
+    producer = writer(proxy.bootstrap, socket_timeout_ms=800, request_timeout_ms=500)
     fault = proxy.drop(Api.PRODUCE)
     producer.produce(name, b"again and again")
     fault.wait(2)
@@ -276,7 +274,8 @@ def test_held_and_cut(stack: Stack, proxy: Proxy, topic: Callable[..., str]) -> 
     producer.commit_transaction(20)
     assert proxy.requests[Api.END_TXN] == 2
     assert fault.done == 1
-    assert [error_of(answer) for answer in fault.release()] == [0]  # a commit of what is committed
+    [answer] = fault.release()
+    assert error_of(answer) in (0, CONCURRENT_TRANSACTIONS)  # a commit of what is committed, or just being so
     assert readable(stack, name) == [b"x"]
 
 
