@@ -1,0 +1,74 @@
+"""Rows 2 and 3: workers that are killed at each stage of the cycle, and workers that stop, are replaced, and go on."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.faults.checker import Outcome
+from tests.faults.row import Size
+from tests.faults.staged import STAGES
+from tests.faults.world import World
+
+LIFE = 3, 5
+"""The passage on which a worker is hit: by then it has committed something, and it does not get far."""
+AT_ONCE = 3
+"""Zombies at a time: they mostly wait."""
+ZOMBIES = (("stop", "produced"), ("stop", "offsets sent"), ("poll", "produced"))
+
+
+def at_each_stage(world: World, rng: random.Random, size: Size, off: str | None = None) -> Outcome:
+    """kill -9 at each stage, one worker after another, all with the same id; the next begins at once."""
+    stages = [*STAGES] * size.times
+    rng.shuffle(stages)
+    with world.case(rng, size.records) as case:
+        batch = max(10, size.records // (len(stages) * (LIFE[1] + 1)))
+        for stage in stages:
+            worker = case.start(batch=batch, instance="one", fault={
+                "stage": stage, "at": rng.randint(*LIFE), "act": "kill", "seed": rng.randrange(1 << 30),
+                **({"off": off} if off else {})})
+            code = worker.await_end()
+            case.struck()
+            assert code == -signal.SIGKILL, f"the stage “{stage}” was not reached: {worker.tail()}"
+            world.says(f"killed: {stage}")
+        case.drain(instance="one", fault={"off": off} if off else None)
+        return case.finish()
+
+
+def zombies(world: World, rng: random.Random, size: Size, off: str | None = None) -> Outcome:
+    """Stopped before and after its offsets are sent, or polling on; another takes over; it wakes up and goes on."""
+    tasks = [(act, stage, rng.randrange(1 << 30)) for act, stage in ZOMBIES * size.times]
+    out = Outcome()
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for each in pool.map(lambda task: zombie(world, size.records, *task, off=off), tasks):
+            out += each
+    return out
+
+
+def zombie(world: World, records: int, act: str, stage: str, seed: int, off: str | None = None) -> Outcome:
+    rng = random.Random(seed)
+    batch = max(10, records // 40)
+    with world.case(rng, records) as case:
+        worker = case.start("--log", "debug", batch=batch, instance="zombie", fault={
+            "stage": stage, "at": rng.randint(*LIFE), "act": act, **({"off": off} if off else {})})
+        if act == "stop":
+            worker.await_stop()
+        else:
+            worker.await_("polling on")
+        case.struck()
+        heir = case.start("--log", "debug", batch=batch, instance="heir")
+        heir.await_("committed")
+        if act == "stop":
+            time.sleep(rng.uniform(0, 8))  # with its transaction still open, or timed out
+            worker.signal(signal.SIGCONT)
+        world.says(f"zombie ({act} after {stage}): taken over")
+        time.sleep(5)  # it ends, fenced, or goes on as a member of the group
+        for each in (worker, heir):
+            if each.process.poll() is None:
+                each.finish()
+        case.drain()
+        out = case.finish()
+    out.breaches = [f"zombie ({act} after {stage}): {each}" for each in out.breaches]
+    return out

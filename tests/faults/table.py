@@ -1,0 +1,24 @@
+"""All rows, in the order of the page; 4, 5, 7 and 8 have tests of their own, which stand here as they are."""
+
+from __future__ import annotations
+
+from tests.faults import rows_data, rows_kill
+from tests.faults.row import OTHER_ID_S, SAME_ID_S, Row, Size
+
+ROWS = (
+    Row(1, "none", rows_data.reference, Size(1_000_000), Size(100_000)),
+    Row(2, "kill -9 at each stage", rows_kill.at_each_stage, Size(100_000, 10), Size(20_000, 1), recovers_s=SAME_ID_S),
+    Row(3, "zombie: stopped, or polling on", rows_kill.zombies, Size(50_000, 10), Size(6_000, 1),
+        recovers_s=OTHER_ID_S),
+    Row(10, "poison", rows_data.poison, Size(200_000), Size(20_000)),
+    Row(16, "repeated input", rows_data.repeated, Size(100_000, 10), Size(20_000, 2), recovers_s=SAME_ID_S),
+)
+
+
+def rows(numbers: str | None = None) -> list[Row]:
+    """Those of “2,4,7”; all, if left out."""
+    wanted = {int(each) for each in numbers.split(",")} if numbers else {row.number for row in ROWS}
+    absent = wanted - {row.number for row in ROWS}
+    if absent:
+        raise SystemExit(f"no rows {sorted(absent)}; there are {sorted(row.number for row in ROWS)}")
+    return [row for row in ROWS if row.number in wanted]
