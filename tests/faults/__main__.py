@@ -8,41 +8,24 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import shutil
 import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from headrace import settings
-from headrace.stack.leash import leash
-from headrace.stack.lifecycle import ANY_PORTS, up
 from tests.faults.checker import Outcome
 from tests.faults.row import Row
 from tests.faults.table import rows
-from tests.faults.world import World
+from tests.faults.world import own_stack
 
 COLUMNS = ("#", "fault", "runs", "records", "lost", "doubled", "out of order", "triggers doubled", "recovery s", "took")
-
-
-@contextmanager
-def stack() -> Iterator[World]:
-    """A stack of the suite's own, gone with it."""
-    home = Path(tempfile.mkdtemp(prefix="headrace-faults-"))
-    for name in ("HEADRACE_BOOTSTRAP", "HEADRACE_REGISTRY"):
-        os.environ.pop(name, None)
-    with leash(home, delete=True):
-        up(home, ports=ANY_PORTS)
-        yield World(settings.load(home), home / "cases", ours=True)
 
 
 def cells(row: Row, out: Outcome, took_s: float) -> list[str]:
@@ -67,7 +50,7 @@ def main() -> int:
     console = Console(stderr=args.json, highlight=False)
     table = Table(*COLUMNS, title=f"seed {seed}", caption="recovery: median / longest")
     outcomes: dict[int, Outcome] = {}
-    with stack() as world:
+    with tempfile.TemporaryDirectory(prefix="headrace-faults-") as home, own_stack(Path(home)) as world:
         for row in chosen:
             size, begun = row.sized(short=args.short, count=args.count, minutes=args.minutes), time.monotonic()
             with console.status(f"{row.number} {row.name}: {size}") as status:

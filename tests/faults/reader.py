@@ -106,7 +106,7 @@ def _digest(message: Any, headers: list[tuple[str, bytes]]) -> int:
 
 
 def _read(conf: dict[str, Any], registry_url: str, topics: Sequence[str], alerts: str, secret: bytes, stop: Any,
-          seen: Any, answer: Any) -> None:
+          seen: Any, events: Any, answer: Any) -> None:
     """The process: everything of `topics`, until `stop` is set and the end is reached."""
     reader = Consumer({**conf, "group.id": "independent", "enable.auto.commit": False, "auto.offset.reset": "earliest",
                        "isolation.level": "read_committed", "enable.partition.eof": True})
@@ -148,7 +148,7 @@ def _read(conf: dict[str, Any], registry_url: str, topics: Sequence[str], alerts
                          zlib.crc32(message.key() or b""), _digest(message, headers)))
         if len(rows) > before:
             arrivals.append((time.time(), len(rows)))
-            seen.value = len(rows) - len(told)
+            seen.value, events.value = len(rows) - len(told), len(told)
     reader.close()
     for each in told:
         each.update({name: str(value) for name, value in each.items() if not isinstance(value, int | float | str)})
@@ -162,16 +162,21 @@ class Reader:
     def __init__(self, conf: dict[str, Any], registry_url: str, topics: Sequence[str], alerts: str,
                  secret: bytes) -> None:
         spawn = multiprocessing.get_context("spawn")
-        self._stop, self._seen = spawn.Event(), spawn.Value("q", 0)
+        self._stop, self._seen, self._alerts = spawn.Event(), spawn.Value("q", 0), spawn.Value("q", 0)
         self._answer, theirs = spawn.Pipe(duplex=False)
         self.process = spawn.Process(target=_read, daemon=True, name="reader", args=(
-            conf, registry_url, list(topics), alerts, secret, self._stop, self._seen, theirs))
+            conf, registry_url, list(topics), alerts, secret, self._stop, self._seen, self._alerts,
+            theirs))
         self.process.start()
         theirs.close()
 
     @property
     def seen(self) -> int:
         return int(self._seen.value)
+
+    @property
+    def alerts(self) -> int:
+        return int(self._alerts.value)
 
     def end(self, within_s: float = 300.0) -> Found:
         """What it saw. Raises AssertionError when it does not come to an end: a transaction hangs, or it failed."""

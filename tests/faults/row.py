@@ -13,7 +13,8 @@ SESSION_S, TRANSACTION_S = 10.0, 15.0
 """The time-outs of a worker's consumer and producer."""
 SAME_ID_S = SESSION_S + 5
 OTHER_ID_S = SESSION_S + TRANSACTION_S + 10
-"""How long recovery may take: by the same transactional id, and by another."""
+BROKER_S = 30.0 + 5
+"""How long recovery may take: by the same transactional id, by another, and after a broker that was away for 5 s."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ import random
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 from tests.faults.checker import Outcome
 from tests.faults.row import Size
+from tests.faults.rows_event import killed
 from tests.faults.staged import STAGES
 from tests.faults.world import World
 
@@ -34,7 +36,12 @@ def at_each_stage(world: World, rng: random.Random, size: Size, off: str | None 
             assert code == -signal.SIGKILL, f"the stage “{stage}” was not reached: {worker.tail()}"
             world.says(f"killed: {stage}")
         case.drain(instance="one", fault={"off": off} if off else None)
-        return case.finish()
+        out = case.finish()
+    if not off:
+        events = killed(world, rng, size)
+        out += replace(events, records=0)
+        out.notes = {"of which at “event sent” and “event recorded”": events.runs}
+    return out
 
 
 def zombies(world: World, rng: random.Random, size: Size, off: str | None = None) -> Outcome:

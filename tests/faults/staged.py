@@ -2,9 +2,9 @@
 
     python -m tests.faults.staged '{"stage": "produced", "at": 3, "act": "kill"}' run FLOW …
 
-`stage` is one of STAGES, `at` its how-manieth passage, `act` kill (SIGKILL), stop (SIGSTOP) or poll (go on polling with
-all partitions paused until the group has rebalanced). `off` takes a safeguard out, to see that the suite goes red:
-one of SAFEGUARDS. Only the boundaries of the worker's parts are wrapped; headrace has no switch for tests.
+`stage` is one of STAGES or EVENT_STAGES, `at` its how-manieth passage, `act` kill (SIGKILL), stop (SIGSTOP) or poll (go
+on polling, all partitions paused, until the group has rebalanced). `off` takes a safeguard out, one of SAFEGUARDS, to
+see that the suite goes red. Only the boundaries of the worker's parts are wrapped; headrace has no switch for tests.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from headrace.connectors.kafka import KafkaSource
 from headrace.pipeline import Pipeline
 
 STAGES = ("polled", "decoded", "transformed", "produced", "offsets sent", "mid-commit", "committed")
+EVENT_STAGES = ("event sent", "event recorded")
+"""Of a dispatcher: the webhook has answered; the transaction that says so is committed."""
 SAFEGUARDS = ("fence", "offsets", "metadata", "abort", "dedupe")
 PR_SET_PDEATHSIG = 1
 COMMIT_S = 0.004
@@ -41,7 +43,7 @@ class Fault:
     """Counts the passages of a stage and acts on one of them."""
 
     def __init__(self, stage: str, at: int, act: str, seed: int = 0) -> None:
-        assert stage in STAGES, stage
+        assert stage in (*STAGES, *EVENT_STAGES), stage
         self.stage, self.left, self.act = stage, at, {"kill": _kill, "stop": _stop, "poll": _poll}[act]
         self.chance = random.Random(seed)
 
@@ -102,6 +104,13 @@ def _staged(fault: Fault) -> None:
     plain: dict[str, tuple[Any, str, Callable[..., None]]] = {
         "polled": (KafkaSource, "poll", polled), "decoded": (pipeline.Decoder, "decode", now),
         "transformed": (Pipeline, "run", now), "produced": (Transactions, "produce", produced)}
+    sent: list[Any] = []
+    if fault.stage in EVENT_STAGES:
+        from headrace.loop.dispatch.webhook import Webhook
+
+        _after(Webhook, "submit", now if fault.stage == "event sent" else lambda *_: sent.append(1))
+        _after(Transactions, "commit", lambda *_: now() if sent else None)
+        return
     if fault.stage in plain:
         _after(*plain[fault.stage])
         return

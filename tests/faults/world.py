@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from headrace.settings import Settings
+from headrace.stack.leash import leash
+from headrace.stack.lifecycle import ANY_PORTS, up
 from headrace.topics import TopicPlan, ensure, existing
 from tests.faults import load
 from tests.faults.checker import Outcome, hanging, judge, leaked, recoveries
@@ -48,6 +50,14 @@ class World:
             yield case
         finally:
             case.close()
+
+
+@contextmanager
+def own_stack(home: Path) -> Iterator[World]:
+    """A stack of the suite's own, in a folder, gone with the block."""
+    with leash(home):
+        found = up(home, ports=ANY_PORTS)
+        yield World(Settings(home, found["bootstrap"], found["registry"]), home / "cases", ours=True)
 
 
 @dataclass(slots=True)
