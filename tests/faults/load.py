@@ -60,10 +60,13 @@ sinks:
   {name}.quarantine: {{from: check.failure, quarantine: {{}}}}
 {drop}
 """
-GOOD, MISSING, CUT, TRAILING, HEADLESS, UNKNOWN, DEEP, MAGIC = range(8)
-"""What a record may be. All but the first belong into quarantine; from CUT on they cannot be read."""
+GOOD, MISSING, CUT, TRAILING, HEADLESS, UNKNOWN, DEEP, MAGIC, LARGE = range(9)
+"""What a record may be. All but the first belong into quarantine; from CUT on they cannot be read,
+but for LARGE, which is too large for the main topic once it has been through the flow."""
 POISON = (CUT, TRAILING, HEADLESS, UNKNOWN, DEEP, MAGIC)
 DEPTH = 20_000
+LARGE_BYTES, TAKEN_BYTES_MAX = 1_200_000, 4 << 20
+"""More than the main topic takes (Kafka's default), and what the source and the quarantine take."""
 
 
 def write_flow(project: Path, name: str, *, keyed: bool = True) -> None:
@@ -105,7 +108,8 @@ class Input:
     repeated: np.ndarray[Any, np.dtype[np.bool_]]
 
     @classmethod
-    def draw(cls, rng: random.Random, records: int, *, poison: float = 0.01, repeat: float = 0.0) -> Input:
+    def draw(cls, rng: random.Random, records: int, *, poison: float = 0.01, repeat: float = 0.0,
+             large: float = 0.0) -> Input:
         """A tenth without a sensor; a share that cannot be read, of the kinds in POISON; a share of repetitions: blocks
         that come again soon after. A number always is in the same partition."""
         chance = np.random.default_rng(rng.randrange(1 << 32))
@@ -127,6 +131,7 @@ class Input:
         kinds[u < 0.10] = MISSING
         bad = u > 1 - poison
         kinds[bad] = chance.choice(POISON, int(bad.sum()))
+        kinds[(u > 0.5) & (u < 0.5 + large)] = LARGE
         return cls(kinds[numbers], numbers, repeated)
 
     def __len__(self) -> int:
@@ -137,12 +142,12 @@ class Input:
         parsed = fastavro.parse_schema(EVOLVED if evolved else SCHEMA)
         head, nested = struct.pack(">bI", 0, ids.evolved if evolved else ids.plain), struct.pack(">bI", 0, ids.nested)
         for n, kind in zip(self.numbers[first:end].tolist(), self.kinds[first:end].tolist(), strict=True):
+            sensor = None if kind == MISSING else "x" * LARGE_BYTES if kind == LARGE else f"s{n % 7}"
             out = io.BytesIO()
-            fastavro.schemaless_writer(out, parsed, {"n": n, "sensor": None if kind == MISSING else f"s{n % 7}",
-                                                     "at": T0_MS + n * STEP_MS})
+            fastavro.schemaless_writer(out, parsed, {"n": n, "sensor": sensor, "at": T0_MS + n * STEP_MS})
             body = out.getvalue()
             value = head + body
-            if kind >= CUT:
+            if kind in POISON:
                 value = {CUT: value[:7], TRAILING: value + b"\x00\x01\x02", HEADLESS: value[:3],
                          UNKNOWN: struct.pack(">bI", 0, 0x7FFF0000 + n % 7) + body,
                          DEEP: nested + body + b"\x02" * DEPTH + b"\x00", MAGIC: b"\x07" + value[1:]}[kind]
@@ -158,7 +163,7 @@ class Input:
             for window in range((len(mine) - 1) // WINDOW):
                 here = slice(window * WINDOW, (window + 1) * WINDOW)
                 kinds = mine[here][~self.repeated[partition::PARTITIONS][here]]
-                rows, matched = int((kinds < CUT).sum()), int((kinds == MISSING).sum())
+                rows, matched = int(((kinds < CUT) | (kinds == LARGE)).sum()), int((kinds == MISSING).sum())
                 if rows and matched / rows >= THRESHOLD:
                     out[event_id(flow, "watch", topic, partition, window)] = (rows, matched)
         return out
@@ -187,7 +192,7 @@ def feed(client: dict[str, Any], topic: str, given: Input, first: int, end: int,
          evolved: bool = False) -> None:
     """Positions first … end-1 into the source topic, each once: the producer is idempotent, all are acknowledged."""
     producer = Producer({**client, "linger.ms": 20, "queue.buffering.max.messages": 2_000_000,
-                         "enable.idempotence": True, "compression.type": "lz4"})
+                         "message.max.bytes": TAKEN_BYTES_MAX, "enable.idempotence": True, "compression.type": "lz4"})
     refused: list[Any] = []
     for at, (key, value) in enumerate(given.encoded(first, end, ids, evolved=evolved), first):
         producer.produce(topic, value, key, at % PARTITIONS,

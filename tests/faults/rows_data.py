@@ -1,4 +1,4 @@
-"""Rows 1, 10, 16: no fault, poison, repeated input."""
+"""Rows 1, 10, 11, 16: no fault, poison, oversized records, repeated input."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import signal
 import numpy as np
 
 from tests.faults.checker import Outcome
-from tests.faults.load import PARTITIONS, POISON
+from tests.faults.load import LARGE, PARTITIONS, POISON
+from tests.faults.reader import Found
 from tests.faults.row import Size
 from tests.faults.staged import STAGES
 from tests.faults.world import World
@@ -32,13 +33,28 @@ def poison(world: World, rng: random.Random, size: Size) -> Outcome:
         out = case.finish()
         kinds, found = case.given.kinds, case.found
     out.runs = int(np.isin(kinds, POISON).sum())
-    told: dict[int, set[str]] = {kind: set() for kind in POISON}
-    for kind in POISON:
-        for at in np.flatnonzero(kinds == kind).tolist():
-            told[kind].add(found.reasons.get((at % PARTITIONS, at // PARTITIONS), "") if found else "")
+    told = {kind: _reasons(found, np.flatnonzero(kinds == kind).tolist()) for kind in POISON}
     for kind, reasons in told.items():
         out.hold(bool(reasons) and "" not in reasons, f"poison of kind {kind} without a reason")
     out.notes["reasons"] = {kind: min(reasons)[:80] for kind, reasons in told.items() if reasons}
+    return out
+
+
+def _reasons(found: Found | None, positions: list[int]) -> set[str]:
+    """Why the records at these positions of the input were held back; "" for one that was not."""
+    assert found is not None
+    return {found.reasons.get((at % PARTITIONS, at // PARTITIONS), "") for at in positions}
+
+
+def oversized(world: World, rng: random.Random, size: Size) -> Outcome:
+    """One record in a thousand is larger than the main topic takes: those alone are held back, as they came."""
+    with world.case(rng, size.records, large=0.001, poison=0.0) as case:
+        case.drain(within_s=600)
+        out = case.finish()
+        large, found = case.given.kinds == LARGE, case.found
+    out.runs = int(large.sum())
+    told = _reasons(found, np.flatnonzero(large).tolist())
+    out.hold(bool(told) and all("oversized" in why for why in told), f"reasons for the oversized: {told}")
     return out
 
 

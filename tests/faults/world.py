@@ -40,10 +40,11 @@ class World:
 
     @contextmanager
     def case(self, rng: random.Random, records: int, *, keyed: bool = True, poison: float = 0.01, repeat: float = 0.0,
-             fed: bool = True, kafka: Mapping[str, Any] | None = None) -> Iterator[Case]:
+             large: float = 0.0, fed: bool = True, kafka: Mapping[str, Any] | None = None) -> Iterator[Case]:
         """A case with an input of so many records, all of it in the source where `fed`; over with the block."""
         name = f"f{uuid.uuid4().hex[:10]}"
-        case = Case(self, name, Input.draw(rng, records, poison=poison, repeat=repeat), keyed, dict(kafka or {}))
+        case = Case(self, name, Input.draw(rng, records, poison=poison, repeat=repeat, large=large), keyed,
+                    dict(kafka or {}))
         try:
             if fed:
                 case.feed()
@@ -92,9 +93,10 @@ class Case:
         (project / "headrace.toml").write_text("\n".join(
             line for room, table in (("kafka", kafka), ("registry", registry))
             for line in (f"[{room}]", *(f'"{key}" = {json.dumps(value)}' for key, value in table.items()))))
-        ensure(settings, [TopicPlan(self.name, PARTITIONS, {"retention.ms": "-1"}),
-                          *(TopicPlan(topic, 1 if topic.endswith(".alerts") else PARTITIONS, {"retention.ms": "-1"})
-                            for topic in self.topics)])
+        kept = {"retention.ms": "-1"}
+        ensure(settings, [TopicPlan(topic, 1 if topic.endswith(".alerts") else PARTITIONS, kept | (
+            {"max.message.bytes": str(load.TAKEN_BYTES_MAX)} if topic in (self.name, f"{self.name}.quarantine") else {}))
+            for topic in (self.name, *self.topics)])
         self.ids = Ids.register(load.bare(str(settings.registry_url)), self.name)
         self.reader = self._reader()
 
