@@ -68,7 +68,7 @@ def _poll() -> None:
     consumer.pause(consumer.assignment())
     print(json.dumps({"message": "polling on"}), file=sys.stderr, flush=True)
     end = time.monotonic() + POLLING_S_MAX
-    while time.monotonic() < end and set(source.assigned) == before:
+    while time.monotonic() < end and set(source.assigned) in (before, set()):
         consumer.consume(1, 0.1)
     consumer.resume(consumer.assignment())
 

@@ -95,7 +95,7 @@ class Case:
             for line in (f"[{room}]", *(f'"{key}" = {json.dumps(value)}' for key, value in table.items()))))
         kept = {"retention.ms": "-1"}
         ensure(settings, [TopicPlan(topic, 1 if topic.endswith(".alerts") else PARTITIONS, kept | (
-            {"max.message.bytes": str(load.TAKEN_BYTES_MAX)} if topic in (self.name, f"{self.name}.quarantine") else {}))
+            {"max.message.bytes": str(load.TAKEN_BYTES_MAX)} if topic in (self.name, self.topics[1]) else {}))
             for topic in (self.name, *self.topics)])
         self.ids = Ids.register(load.bare(str(settings.registry_url)), self.name)
         self.reader = self._reader()
