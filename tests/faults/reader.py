@@ -109,7 +109,7 @@ def _read(conf: dict[str, Any], registry_url: str, topics: Sequence[str], alerts
           seen: Any, events: Any, answer: Any) -> None:
     """The process: everything of `topics`, until `stop` is set and the end is reached."""
     reader = Consumer({**conf, "group.id": "independent", "enable.auto.commit": False, "auto.offset.reset": "earliest",
-                       "isolation.level": "read_committed", "enable.partition.eof": True})
+                       "isolation.level": "read_committed", "enable.partition.eof": True, "log_level": 0})
     every = [TopicPartition(t, p, 0) for t in topics for p in reader.list_topics(t, 30).topics[t].partitions]
     reader.assign(every)
     schemas, rows, told = Schemas(registry_url), [], []

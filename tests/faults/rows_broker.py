@@ -22,6 +22,8 @@ SMALL = 100
 LIMIT_BYTES = 24 << 20
 """Above Kafka's 10 MB index files, below what is written."""
 DOWN_S_MAX = 5.0
+RESUMES_S = 30.0
+"""After the broker answers again."""
 
 
 def pid_of(world: World, part: str) -> int:
@@ -35,7 +37,8 @@ def pid_of(world: World, part: str) -> int:
 def broker_killed(world: World, rng: random.Random, size: Size) -> Outcome:
     """kill -9 of the broker in mid-stream, and a clean restart; the same worker goes on. The readers, too."""
     piece = size.records // size.times
-    resumed: list[float] = []
+    away: list[float] = []
+    hangs: list[str] = []
     with world.case(rng, size.records, fed=False) as case:
         worker = case.start(batch=SMALL, instance="one")
         for at in range(size.times):
@@ -46,14 +49,22 @@ def broker_killed(world: World, rng: random.Random, size: Size) -> Outcome:
             case.struck()
             time.sleep(rng.uniform(0, DOWN_S_MAX))
             up(world.settings.project)
-            there = time.time()
+            away.append(round(time.time() - case.faults[-1], 1))
+            seen = case.seen
+            try:
+                case.await_seen(min(seen + 1, case.fed), RESUMES_S)
+            except AssertionError:
+                hangs.append(f"the broker is back, and the worker does not go on within {RESUMES_S:.0f} s: "
+                             f"{worker.stacks()}")
+                worker.kill()
+                worker = case.start(batch=SMALL, instance="one")
             case.await_seen(case.fed)
-            resumed.append(there)
             world.says(f"broker killed and back, {at + 1} of {size.times}")
         assert worker.finish() == 0, worker.tail()
         case.drain(instance="one")
         out = case.finish()
-    out.notes["the broker was away for"] = [round(b - a, 1) for a, b in zip(case.faults, resumed, strict=True)]
+    out.notes["the broker was away for, s"] = away
+    out.breaches += hangs
     return out
 
 

@@ -10,6 +10,7 @@ see that the suite goes red. Only the boundaries of the worker's parts are wrapp
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import json
 import os
 import random
@@ -162,6 +163,7 @@ def _without(safeguard: str) -> None:
 def main() -> None:
     asked, *arguments = sys.argv[1:]
     told = json.loads(asked)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # where it hangs, in its log
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing outlives the suite
     _after(KafkaSource, "__init__", lambda _, source: _sources.append(source))
     if safeguard := told.pop("off", None):

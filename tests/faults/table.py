@@ -1,8 +1,8 @@
-"""All rows, in the order of the page; 4, 5, 7 and 8 have tests of their own, which stand here as they are."""
+"""All rows of the suite, by the numbers of the page's table."""
 
 from __future__ import annotations
 
-from tests.faults import rows_broker, rows_clock, rows_data, rows_event, rows_group, rows_kill, rows_random
+from tests.faults import rows_broker, rows_clock, rows_data, rows_event, rows_group, rows_kill, rows_random, rows_tests
 from tests.faults.row import BROKER_S, OTHER_ID_S, SAME_ID_S, Row, Size
 
 ROWS = (
@@ -26,10 +26,17 @@ ROWS = (
 )
 
 
+TESTS = tuple(Row(number, name, rows_tests.tests(file), Size(0), Size(0)) for number, name, file in (
+    (4, "stale EndTxn", "tests/faults/test_stale_endtxn.py"),
+    (5, "every error code", "tests/faults/test_error_codes.py"),
+    (7, "one of three brokers killed", "tests/integration/test_stack_three.py")))
+"""Rows that are tests, which `make test` has by itself."""
+
+
 def rows(numbers: str | None = None) -> list[Row]:
     """Those of “2,4,7”; all, if left out."""
-    wanted = {int(each) for each in numbers.split(",")} if numbers else {row.number for row in ROWS}
-    absent = wanted - {row.number for row in ROWS}
-    if absent:
-        raise SystemExit(f"no rows {sorted(absent)}; there are {sorted(row.number for row in ROWS)}")
-    return [row for row in ROWS if row.number in wanted]
+    every = {row.number: row for row in sorted((*ROWS, *TESTS), key=lambda row: row.number)}
+    wanted = {int(each) for each in numbers.split(",")} if numbers else set(every)
+    if absent := wanted - set(every):
+        raise SystemExit(f"no rows {sorted(absent)}; there are {list(every)}")
+    return [row for number, row in every.items() if number in wanted]

@@ -49,6 +49,13 @@ class Worker:
         lines = (line for line in self.text.splitlines() if f'"message": "{message}"' in line)
         return [json.loads(line) for line in lines]
 
+    def stacks(self) -> str:
+        """Where its threads are, when it hangs."""
+        before = len(self.text)
+        self.signal(signal.SIGUSR1)
+        time.sleep(1.0)
+        return self.text[before:]
+
     def tail(self) -> str:
         return f"{self.name}, ended with {self.process.poll()}:\n{self.text[-3000:]}"
 
