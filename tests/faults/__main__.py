@@ -47,7 +47,7 @@ def main() -> int:
     args = ask.parse_args()
     seed = random.randrange(1 << 30) if args.seed is None else args.seed
     chosen = rows(args.rows)
-    console = Console(stderr=args.json, highlight=False)
+    console = Console(stderr=args.json, highlight=False, width=None if sys.stdout.isatty() else 160)
     table = Table(*COLUMNS, title=f"seed {seed}", caption="recovery: median / longest")
     outcomes: dict[int, Outcome] = {}
     with tempfile.TemporaryDirectory(prefix="headrace-faults-") as home, own_stack(Path(home)) as world:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tests.faults import rows_broker, rows_clock, rows_data, rows_event, rows_group, rows_kill, rows_random, rows_tests
+from tests.faults import (
+    rows_broker,
+    rows_clock,
+    rows_data,
+    rows_event,
+    rows_group,
+    rows_kill,
+    rows_network,
+    rows_random,
+    rows_tests,
+)
 from tests.faults.row import BROKER_S, OTHER_ID_S, SAME_ID_S, Row, Size
 
 ROWS = (
@@ -12,6 +22,8 @@ ROWS = (
         recovers_s=OTHER_ID_S),
     Row(6, "broker killed", rows_broker.broker_killed, Size(100_000, 5), Size(8_000, 1), breaks=True,
         recovers_s=BROKER_S),
+    Row(8, "line cut, slow, narrow, reset", rows_network.network, Size(50_000, minutes=1.5),
+        Size(4_000, minutes=0.1)),
     Row(9, "rebalance storm", rows_group.storm, Size(200_000, minutes=5), Size(8_000, minutes=0.35)),
     Row(10, "poison", rows_data.poison, Size(200_000), Size(20_000)),
     Row(11, "oversized", rows_data.oversized, Size(100_000), Size(20_000)),
