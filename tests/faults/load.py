@@ -153,19 +153,22 @@ class Input:
                          DEEP: nested + body + b"\x02" * DEPTH + b"\x00", MAGIC: b"\x07" + value[1:]}[kind]
             yield key_of(n), value
 
-    def alerts(self, flow: str, topic: str) -> dict[str, tuple[int, int]]:
-        """Event id → (rows, matched), of each window that must give an alert; the last of a partition never closes."""
+    def alerts(self, flow: str, topic: str) -> dict[str, tuple[int, int, int, int]]:
+        """Event id → (rows, matched, offset_first, offset_last), of each window that must give an alert; the last of a
+        partition never closes."""
         from headrace.control import event_id
 
         out = {}
         for partition in range(PARTITIONS):
             mine = self.kinds[partition::PARTITIONS]
             for window in range((len(mine) - 1) // WINDOW):
-                here = slice(window * WINDOW, (window + 1) * WINDOW)
-                kinds = mine[here][~self.repeated[partition::PARTITIONS][here]]
-                rows, matched = int(((kinds < CUT) | (kinds == LARGE)).sum()), int((kinds == MISSING).sum())
-                if rows and matched / rows >= THRESHOLD:
-                    out[event_id(flow, "watch", topic, partition, window)] = (rows, matched)
+                first = window * WINDOW
+                kinds = mine[first:first + WINDOW]
+                seen = ~self.repeated[partition::PARTITIONS][first:first + WINDOW] & ((kinds < CUT) | (kinds == LARGE))
+                at, matched = np.flatnonzero(seen), int((kinds[seen] == MISSING).sum())
+                if len(at) and matched / len(at) >= THRESHOLD:
+                    out[event_id(flow, "watch", topic, partition, window)] = (
+                        len(at), matched, first + int(at[0]), first + int(at[-1]))
         return out
 
 

@@ -21,16 +21,24 @@ AT_ONCE = 3
 ZOMBIES = (("stop", "produced"), ("stop", "offsets sent"), ("poll", "produced"))
 
 
+ANY = "any moment"
+"""After its partitions were assigned."""
+
+
 def at_each_stage(world: World, rng: random.Random, size: Size, off: str | None = None) -> Outcome:
-    """kill -9 at each stage, one worker after another, all with the same id; the next begins at once."""
-    stages = [stage for stage in STAGES if (off, stage) != ("offsets", "offsets sent")] * size.times
+    """kill -9 at each stage, and at any moment: one worker after another, all with the same id, at once."""
+    stages = [stage for stage in (*STAGES, ANY) if (off, stage) != ("offsets", "offsets sent")] * size.times
     rng.shuffle(stages)
     with world.case(rng, size.records) as case:
         batch = max(10, size.records // (len(stages) * (LIFE[1] + 1)))
         for stage in stages:
+            fault = {"stage": stage, "at": rng.randint(*LIFE), "act": "kill", "seed": rng.randrange(1 << 30)}
             worker = case.start(batch=batch, instance="one", fault={
-                "stage": stage, "at": rng.randint(*LIFE), "act": "kill", "seed": rng.randrange(1 << 30),
-                **({"off": off} if off else {})})
+                **(fault if stage != ANY else {}), **({"off": off} if off else {})})
+            if stage == ANY:
+                worker.await_("assigned")
+                time.sleep(rng.uniform(0, 0.1))
+                worker.signal(signal.SIGKILL)
             code = worker.await_end()
             case.struck()
             assert code == -signal.SIGKILL, f"the stage “{stage}” was not reached: {worker.tail()}"

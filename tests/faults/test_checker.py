@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.faults.checker import AGAIN, HELD, MAIN, Outcome, judge, recoveries
+from tests.faults.checker import AGAIN, COUNTED, HELD, MAIN, Outcome, judge, recoveries
 from tests.faults.load import CUT, GOOD, PARTITIONS, Input, key_of
 from tests.faults.reader import ROW, UNREADABLE, WRONG, Found
 
@@ -30,8 +30,8 @@ def perfect() -> Found:
     rows["offset"] = rows["src_offset"] = position // PARTITIONS
     rows["n"] = np.where(readable, GIVEN.numbers, UNREADABLE)
     rows["key"] = [zlib.crc32(key_of(n)) for n in GIVEN.numbers.tolist()]
-    alerts = [{"id": id, "rows": rows_, "matched": matched}
-              for id, (rows_, matched) in GIVEN.alerts("flow", "flow").items()]
+    alerts = [{"id": id, **dict(zip(COUNTED, counts, strict=True))}
+              for id, counts in GIVEN.alerts("flow", "flow").items()]
     return Found(rows, alerts, [], [], {})
 
 
@@ -101,9 +101,10 @@ def test_what_is_counted(change: Callable[[Found], Found], of: str, count: int) 
     (put(MAIN, src_offset=-3), "no origin"),
     (put(MAIN, src_offset=1 << 40), "no origin"),
     (lambda found: replace(found, alerts=found.alerts[1:]), "1 causes without a trigger"),
-    (lambda found: replace(found, alerts=[{"id": "x", "rows": 1, "matched": 1}, *found.alerts]),
+    (lambda found: replace(found, alerts=[{**found.alerts[0], "id": "x"}, *found.alerts]),
      "1 triggers without a cause"),
     (lambda found: replace(found, alerts=[{**found.alerts[0], "rows": 1}, *found.alerts[1:]]), "wrong counts"),
+    (lambda found: replace(found, alerts=[{**found.alerts[0], "offset_last": 1}, *found.alerts[1:]]), "offsets"),
     (lambda found: replace(found, leaks=["checked"]), "the planted secret"),
 ])
 def test_what_is_said(change: Callable[[Found], Found], said: str) -> None:
