@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 
 import numpy as np
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from tests.faults.checker import Outcome
 from tests.faults.load import LARGE, PARTITIONS, POISON
 from tests.faults.reader import Found
 from tests.faults.row import Size
 from tests.faults.staged import STAGES
-from tests.faults.world import World
+from tests.faults.world import Case, World
+
+LOW_BYTES, HIGH_BYTES = 100, 1 << 20
 
 
 def reference(world: World, rng: random.Random, size: Size) -> Outcome:
@@ -55,7 +59,33 @@ def oversized(world: World, rng: random.Random, size: Size) -> Outcome:
     out.runs = int(large.sum())
     told = _reasons(found, np.flatnonzero(large).tolist())
     out.hold(bool(told) and all("oversized" in why for why in told), f"reasons for the oversized: {told}")
+    out += limit_lowered(world, rng, size)
     return out
+
+
+def limit_lowered(world: World, rng: random.Random, size: Size, off: str | None = None) -> Outcome:
+    """For a while the broker refuses what it took before: the main topic's limit is lowered under a running worker."""
+    with world.case(rng, size.records, poison=0.0) as case:
+        worker = case.start(batch=max(10, size.records // 100), fault={"off": off} if off else None)
+        case.await_seen(1)
+        _limit(case, LOW_BYTES)
+        case.struck()
+        time.sleep(rng.uniform(1, 3))
+        _limit(case, HIGH_BYTES)
+        if not off:
+            case.await_seen(size.records)
+        assert worker.finish() == 0, worker.tail()
+        case.drain()
+        return case.finish()
+
+
+def _limit(case: Case, limit: int) -> None:
+    """The largest batch that the main topic takes, in bytes."""
+    entry = ConfigEntry("max.message.bytes", str(limit), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ResourceType.TOPIC, case.topics[0], incremental_configs=[entry])
+    asked = AdminClient(case.world.settings.client()).incremental_alter_configs([resource])
+    for done in asked.values():
+        done.result(30)
 
 
 def repeated(world: World, rng: random.Random, size: Size, off: str | None = None) -> Outcome:
