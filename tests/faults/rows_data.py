@@ -83,8 +83,8 @@ def _limit(case: Case, limit: int) -> None:
     """The largest batch that the main topic takes, in bytes."""
     entry = ConfigEntry("max.message.bytes", str(limit), incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ResourceType.TOPIC, case.topics[0], incremental_configs=[entry])
-    asked = AdminClient(case.world.settings.client()).incremental_alter_configs([resource])
-    for done in asked.values():
+    admin = AdminClient(case.world.settings.client())  # kept until it is answered
+    for done in admin.incremental_alter_configs([resource]).values():
         done.result(30)
 
 
