@@ -27,8 +27,8 @@ MAIN, HELD, ALERTS, AGAIN = range(4)
 COUNTED = "rows", "matched", "offset_first", "offset_last"
 GRACE_S = 30.0
 """Transactions of who was killed time out after 15 s."""
-SETTLE_S = 0.3
-"""What was committed just before a fault may reach the reader just after it."""
+SETTLE_S = 1.0
+"""What was committed just before a fault reaches the reader within this; a worker takes longer to start."""
 
 
 @dataclass(slots=True)

@@ -33,7 +33,7 @@ ROWS = (
     Row(14, "disk full", rows_broker.disk_full, Size(100_000, 3), Size(20_000, 1), breaks=True),
     Row(15, "clock an hour off", rows_clock.clocks, Size(20_000, 2), Size(4_000, 1)),
     Row(16, "repeated input", rows_data.repeated, Size(100_000, 10), Size(20_000, 2), recovers_s=SAME_ID_S),
-    Row(17, "backlog", rows_group.backlog, Size(2_000_000), Size(200_000)),
+    Row(17, "backlog", rows_group.backlog, Size(2_000_000), Size(600_000)),
     Row(18, "whatever comes", rows_random.soak, Size(100_000, minutes=30), Size(8_000, minutes=1), breaks=True),
 )
 

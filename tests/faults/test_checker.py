@@ -117,5 +117,5 @@ def test_the_two_readers_must_agree(change: Callable[[Found], Found]) -> None:
 
 
 def test_recovery_is_from_the_fault_to_the_next_commit() -> None:
-    found = replace(perfect(), arrivals=[(10.0, 5), (11.1, 9), (14.0, 12)])
-    assert recoveries(found, [11.0, 13.0, 20.0]) == [3.0, 1.0], "what came 0.1 s after the fault was under way"
+    found = replace(perfect(), arrivals=[(10.0, 5), (11.5, 9), (15.0, 12)])
+    assert recoveries(found, [11.0, 13.0, 20.0]) == [4.0, 2.0], "what came 0.5 s after the fault was under way"
