@@ -10,6 +10,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -45,6 +46,7 @@ def main() -> int:
     ask.add_argument("--json", action="store_true", help="the outcomes as JSON on stdout")
     ask.add_argument("--keep", action="store_true", help="keep the projects and logs of a row that failed")
     args = ask.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing stays behind
     seed = random.randrange(1 << 30) if args.seed is None else args.seed
     chosen = rows(args.rows)
     console = Console(stderr=args.json, highlight=False, width=None if sys.stdout.isatty() else 160)
