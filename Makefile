@@ -5,7 +5,7 @@ UV := $(BIN)/uv
 WORKERS ?= 3
 PYTEST := $(BIN)/python -m pytest --durations=12 -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup setup-demo demo test faults cases test-external test-all lint bench lock clean help
+.PHONY: setup setup-demo demo test faults faults-tests cases test-external test-all lint bench lock clean help
 
 help:            ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,8 +38,12 @@ test: setup      ## all that needs nothing but Python (at most 20 minutes); name
 test-external: setup ## against real Airflow, MLflow, kfp, PostgreSQL and Kafka Connect; installs them
 	$(PYTEST) -m external
 
+# SEED, ROWS=2,4,7, COUNT and MINUTES as in `python -m tests.faults --help`
+faults: setup    ## things broken on purpose, as often as docs/reliability.md says; SEED=… ROWS=2,4,7 COUNT=… MINUTES=…
+	$(BIN)/python -m tests.faults $(if $(SEED),--seed $(SEED)) $(if $(ROWS),--rows $(ROWS)) $(if $(COUNT),--count $(COUNT)) $(if $(MINUTES),--minutes $(MINUTES))
+
 FAULTS ?= tests/faults
-faults: setup    ## things broken on purpose, as often as docs say; FAULTS=tests/faults/test_kill.py for one
+faults-tests: setup ## the tests of faults at their full counts; FAULTS=tests/faults/test_kill.py for one
 	$(PYTEST) -m faults --faults full $(FAULTS)
 
 cases: setup     ## contracts against Great Expectations: all generated cases, of which `make test` has a quarter
