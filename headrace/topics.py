@@ -12,6 +12,8 @@ from headrace.errors import BrokerError, UserError
 from headrace.settings import Settings
 
 CONNECT_TIMEOUT_S = 10.0
+COPIES = 3
+"""Of a new topic: one broker can be lost while another is being restarted."""
 LEADER_S = 0.1
 """Between two questions for a leader."""
 
@@ -23,7 +25,8 @@ class TopicPlan:
     name: str
     partitions: int = 4
     config: Mapping[str, str] = field(default_factory=dict)
-    replication: int = -1  # the broker's default
+    replication: int | None = None
+    """Copies of each partition: by default COPIES, where there are so many brokers; -1 is as the brokers are set."""
 
 
 def unreachable(settings: Settings, error: object) -> BrokerError:
@@ -84,12 +87,14 @@ def ensure(settings: Settings, topics: Iterable[TopicPlan]) -> list[str]:
     from confluent_kafka.admin import NewTopic
 
     client = admin(settings)
-    there = set(client.list_topics(timeout=CONNECT_TIMEOUT_S).topics)
+    cluster = client.list_topics(timeout=CONNECT_TIMEOUT_S)
+    there, copies = set(cluster.topics), _copies(len(cluster.brokers))
     wanted = {t.name: t for t in topics if t.name not in there}
     made: list[str] = []
     if not wanted:
         return made
-    new = [NewTopic(t.name, t.partitions, t.replication, config=dict(t.config)) for t in wanted.values()]
+    new = [NewTopic(t.name, t.partitions, copies if t.replication is None else t.replication, config=dict(t.config))
+           for t in wanted.values()]
     for name, future in client.create_topics(new, request_timeout=CONNECT_TIMEOUT_S * 3).items():
         try:
             future.result()
@@ -102,6 +107,12 @@ def ensure(settings: Settings, topics: Iterable[TopicPlan]) -> list[str]:
             raise kind(f"topic {name} cannot be created: {error.args[0].str()}") from error
     _await(client, made)
     return made
+
+
+def _copies(brokers: int) -> int:
+    """Of a new topic. Where fewer brokers answer than there should be copies, some may be away for a moment: the
+    brokers' own default (default.replication.factor) knows how many they are meant to be."""
+    return COPIES if brokers >= COPIES else -1
 
 
 def _await(client: Any, names: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from headrace.stack.jars import pinned
 from headrace.stack.java import QUIET, java
-from headrace.stack.kafka import HEAP, escaped
+from headrace.stack.kafka import HEAP, all_brokers, escaped
 from headrace.stack.part import HOST, Launch, Part, Ports
 
 MAIN = "org.apache.kafka.connect.cli.ConnectDistributed"
@@ -30,10 +30,10 @@ rootLogger.appenderRef.out.ref=out
 SINGLE_WORKER = {
     "key.converter": "org.apache.kafka.connect.json.JsonConverter",  # as in Kafka's connect-distributed.properties
     "value.converter": "org.apache.kafka.connect.json.JsonConverter",
-    "config.storage.replication.factor": "1",
-    "offset.storage.replication.factor": "1",
+    "config.storage.replication.factor": "-1",  # the brokers' own default
+    "offset.storage.replication.factor": "-1",
     "offset.storage.partitions": "4",
-    "status.storage.replication.factor": "1",
+    "status.storage.replication.factor": "-1",
     "status.storage.partitions": "1",
     "config.providers": "env,file,dir",
     "config.providers.env.class": "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
@@ -55,7 +55,7 @@ def part(plugins: Sequence[Path] = (), *, bootstrap: str | None = None, group: s
         folders = list(plugins) or [data.parent.parent / "connect" / "plugins"]
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-        given = {**SINGLE_WORKER, "bootstrap.servers": bootstrap or f"{HOST}:{ports['kafka']}",
+        given = {**SINGLE_WORKER, "bootstrap.servers": bootstrap or all_brokers(ports),
                  "group.id": f"{group}-cluster",
                  **{f"{what}.storage.topic": f"{group}-{what}s" for what in ("config", "offset")},
                  "status.storage.topic": f"{group}-status",
@@ -67,7 +67,8 @@ def part(plugins: Sequence[Path] = (), *, bootstrap: str | None = None, group: s
         logging = f"-Dlog4j2.configurationFile={log4j}"
         return Launch([str(java()), *QUIET, *HEAP, logging, "-cp", _class_path(bundle), MAIN, str(config)], {}, data)
 
-    return Part("connect", {"connect": 18083}, launch, address, lambda ports: answers(HOST, ports["connect"]))
+    return Part("connect", {"connect": 18083}, launch, address, lambda ports: answers(HOST, ports["connect"]),
+                bundle="connect")
 
 
 def address(ports: Ports) -> str:
@@ -112,7 +113,7 @@ def running(bootstrap: str, folder: Path, *, port: int = 0, plugins: Sequence[Pa
     try:
         with leash(folder):
             boot = Boot(Where(folder.resolve()), bundles, {"connect": port}, lambda text: None)
-            boot.start(worker)
+            boot.start([worker])
             boot.wait([worker], time.monotonic() + timeout_s)
             yield address(boot.ports)
     finally:
