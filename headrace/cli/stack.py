@@ -29,6 +29,8 @@ def up(connect: Annotated[bool, typer.Option("--connect", help="Also the real Ka
            help="The folder of your Java connectors; left out: .headrace/connect/plugins.")] = None,
        brokers: Annotated[int | None, typer.Option(
            help="How many brokers: 1, 3 or 5; from 3 on topics have three copies. Left out: as before, or 1.")] = None,
+       secure: Annotated[bool, typer.Option("--secure", help="With TLS, users and rules of access, all made here. Kept "
+                                            "with the data.")] = False,
        json_: bool = Json) -> None:
     """Start Kafka and the schema registry, here and in the background; data is kept in .headrace/."""
     from headrace.errors import UserError
@@ -42,7 +44,8 @@ def up(connect: Annotated[bool, typer.Option("--connect", help="Also the real Ka
     project = find_project()
     worker = part([connect_plugins] if connect_plugins else []) if connect or connect_plugins else None
     with _ended_by_sigterm(), _download_bar() as progress:
-        addresses = start(project, progress=progress, say=say, connect=worker, brokers=brokers)
+        addresses = start(project, progress=progress, say=say, connect=worker, brokers=brokers,
+                          security=secure)
     if json_:
         dump(addresses)
     else:

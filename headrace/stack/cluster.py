@@ -14,6 +14,8 @@ from headrace.stack.supervise import write_whole
 BROKERS = (1, 3, 5)
 """Odd: of an even number of controllers one is there in vain."""
 COPIES_MAX = 3
+_AFRESH = ("`headrace up` without {} goes on with it; `headrace down --purge` deletes it, and the next `up` may make "
+           "another")
 
 
 def new_id() -> str:
@@ -26,6 +28,8 @@ def new_id() -> str:
 @dataclass(frozen=True, slots=True)
 class Cluster:
     brokers: int = 1
+    secure: bool = False
+    """TLS, users and rules of access, as secure.py makes them."""
     id: str = field(default_factory=new_id)
     """With which storage is formatted, the same on every broker."""
 
@@ -47,7 +51,7 @@ def kept(folder: Path) -> Cluster | None:
     return Cluster() if (folder / "kafka").is_dir() else None
 
 
-def settled(folder: Path, brokers: int | None) -> Cluster:
+def settled(folder: Path, brokers: int | None, secure: bool) -> Cluster:
     """The kept cluster, or a new one of so many brokers (by default one). Raises UserError where they disagree."""
     if brokers is not None and brokers not in BROKERS:
         raise UserError(f"a cluster of {brokers} brokers is none of {', '.join(map(str, BROKERS))}",
@@ -55,9 +59,10 @@ def settled(folder: Path, brokers: int | None) -> Cluster:
     found = kept(folder)
     if found and brokers not in (None, found.brokers):
         raise UserError(f"the data in {folder} is that of {_count(found.brokers)}, not of {_count(brokers)}",
-                        hint="`headrace up` without --brokers goes on with it; `headrace down --purge` deletes it, and "
-                             "then the number is free")
-    return found or Cluster(brokers or 1)
+                        hint=_AFRESH.format("--brokers"))
+    if found and secure and not found.secure:
+        raise UserError(f"the data in {folder} is that of a stack without users", hint=_AFRESH.format("--secure"))
+    return found or Cluster(brokers or 1, secure)
 
 
 def keep(folder: Path, cluster: Cluster) -> None:

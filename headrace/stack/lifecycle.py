@@ -2,7 +2,8 @@
 
     .headrace/stack.json          where they are, for headrace.settings; there only while they should be running
     .headrace/stack/kafka/        the data, kept across down and up; likewise registry/; of several brokers kafka-1/ …
-    .headrace/stack/cluster.json  of how many brokers: what the data was made with
+    .headrace/stack/cluster.json  of how many brokers, and whether clients log in: what the data was made with
+    .headrace/stack/secure/       keys and logins of a secure one (secure.py)
     .headrace/stack/kafka.pid     likewise registry.pid, and connect.pid where Kafka Connect was asked for
     .headrace/stack/kafka.log     of this run; kafka.log.1 of the one before
     .headrace/stack/ports.json    of the last run, so that addresses stay the same
@@ -21,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.errors import StackError
-from headrace.stack import cluster, supervise
+from headrace.stack import cluster, secure, supervise
 from headrace.stack.connect import CONNECT
 from headrace.stack.jars import Progress, fetch, pinned
 from headrace.stack.kafka import all_brokers, nodes
@@ -79,6 +80,10 @@ class Where:
     def ports(self) -> Path:
         return self.folder / "ports.json"
 
+    @property
+    def secure(self) -> Path:
+        return self.folder / "secure"
+
     def pidfile(self, part: Part) -> Path:
         return self.folder / f"{part.name}.pid"
 
@@ -92,12 +97,12 @@ class Where:
 def parts(where: Where) -> tuple[Part, ...]:
     """Those that are, or were, to run in this project; in the order they start: the registry boots while Kafka's
     storage is formatted."""
-    found = _parts(cluster.kept(where.folder) or cluster.Cluster())
+    found = _parts(where, cluster.kept(where.folder) or cluster.Cluster())
     return (*found, CONNECT) if where.pidfile(CONNECT).is_file() else found
 
 
-def _parts(of: cluster.Cluster) -> tuple[Part, ...]:
-    return (REGISTRY, *nodes(of))
+def _parts(where: Where, made: cluster.Cluster) -> tuple[Part, ...]:
+    return (REGISTRY, *nodes(made, where.folder))
 
 
 def _no_word(text: str) -> None:
@@ -105,37 +110,44 @@ def _no_word(text: str) -> None:
 
 
 def up(project: Path, *, ports: Ports | None = None, progress: Progress | None = None, say: Say = _no_word,
-       timeout_s: float = READY_TIMEOUT_S, connect: Part | None = None, brokers: int | None = None) -> dict[str, str]:
+       timeout_s: float = READY_TIMEOUT_S, connect: Part | None = None, brokers: int | None = None,
+       security: bool = False) -> dict[str, str]:
     """Start what is not running, wait until it answers; addresses: {"bootstrap": …, "registry": …, "connect": …}.
 
-    `brokers` is how many of them Kafka's data is made for, by default as it was, else one. `connect` is Kafka Connect's
-    worker; left out, it is started only where it was up and has died. The ports are those of last time, else `ports`
-    (by default 9092 and so on, 8081, 18083), else any that is free. When it fails or is interrupted, what it started is
-    stopped again. Raises StackError with the end of the log, MissingExtra, UserError for another number of brokers.
+    `brokers` is how many of them Kafka's data is made for, `security` whether clients log in; left out, both are as
+    they were, else one without. `connect` is Kafka Connect's worker; left out, it is started only where it was up and
+    has died. The ports are those of last time, else `ports` (by default 9092 and so on, 8081, 18083), else any that is
+    free. When it fails or is interrupted, what it started is stopped again. Raises StackError with the end of the log,
+    MissingExtra, UserError for another number of brokers.
     """
     where = Where(project.resolve())
     with _alone(where):
-        made = cluster.settled(where.folder, brokers)
+        made = cluster.settled(where.folder, brokers, security)
         extra = [connect or CONNECT] if connect or where.pidfile(CONNECT).is_file() else []
-        groups = (_parts(made), extra)  # Kafka Connect ends where no broker answers
+        groups = (_parts(where, made), extra)  # Kafka Connect ends where no broker answers
         every = [part for group in groups for part in group]
         known = pinned()
         bundles = fetch({part.bundle: known[part.bundle] for part in every}, progress=progress)
         cluster.keep(where.folder, made)
+        if made.secure:
+            secure.make(where.secure)
         boot = Boot(where, bundles, ports or {}, say)
         deadline = time.monotonic() + timeout_s
         try:
             for group in groups:
                 boot.start([part for part in group if not supervise.find(where.pidfile(part))], group)
                 boot.wait(group, deadline)
+                if made.secure and group is not extra:
+                    secure.grant(all_brokers(boot.ports), where.secure)
         except BaseException:
             _stop(where, boot.started, STOP_TIMEOUT_S)
             raise
         pids = {part.name: running.pid for part in every if (running := supervise.find(where.pidfile(part)))}
         addresses = {"bootstrap": all_brokers(boot.ports), "registry": REGISTRY.address(boot.ports),
                      **{part.name: part.address(boot.ports) for part in extra}}
+        login = {"login": str(where.secure / f"{secure.WORKER}.json")} if made.secure else {}
         used = {name: boot.ports[name] for part in every for name in part.ports}
-        supervise.write_whole(where.note, {**addresses, "pids": pids, "ports": used})
+        supervise.write_whole(where.note, {**addresses, **login, "pids": pids, "ports": used})
     return addresses
 
 

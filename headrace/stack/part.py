@@ -8,7 +8,7 @@ from pathlib import Path
 
 Ports = Mapping[str, int]
 HOST = "127.0.0.1"
-"""The stack has no passwords, so it listens to this machine only."""
+"""It listens to this machine only: the registry has no users, and Kafka has some only where it was asked to."""
 
 
 @dataclass(frozen=True, slots=True)

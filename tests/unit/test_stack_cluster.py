@@ -22,26 +22,36 @@ def test_a_cluster_id_is_never_taken_for_an_option() -> None:
 
 def test_the_first_wish_counts_and_is_kept(tmp_path: Path) -> None:
     assert kept(tmp_path) is None
-    assert settled(tmp_path, None).brokers == 1
-    made = settled(tmp_path, 3)
+    assert settled(tmp_path, None, False).brokers == 1
+    made = settled(tmp_path, 3, False)
     keep(tmp_path, made)
-    assert settled(tmp_path, None) == settled(tmp_path, 3) == made
+    assert settled(tmp_path, None, False) == settled(tmp_path, 3, False) == made
     with pytest.raises(UserError, match="is that of 3 brokers, not of 1 broker") as refused:
-        settled(tmp_path, 1)
+        settled(tmp_path, 1, False)
     assert "headrace down --purge" in str(refused.value)
 
 
 def test_data_of_before_brokers_were_counted_is_of_one(tmp_path: Path) -> None:
     (tmp_path / "kafka").mkdir()
-    assert settled(tmp_path, None).brokers == 1
+    assert settled(tmp_path, None, False).brokers == 1
     with pytest.raises(UserError, match="1 broker, not of 3"):
-        settled(tmp_path, 3)
+        settled(tmp_path, 3, False)
+
+
+def test_users_are_settled_by_the_first_wish_too(tmp_path: Path) -> None:
+    made = settled(tmp_path, None, True)
+    assert made.secure
+    keep(tmp_path, made)
+    assert settled(tmp_path, None, False) == made
+    keep(tmp_path, Cluster())
+    with pytest.raises(UserError, match="a stack without users"):
+        settled(tmp_path, None, True)
 
 
 @pytest.mark.parametrize("brokers", [0, -1, 2, 4, 7])
 def test_an_even_number_is_refused(tmp_path: Path, brokers: int) -> None:
     with pytest.raises(UserError, match=re.escape("none of 1, 3, 5")):
-        settled(tmp_path, brokers)
+        settled(tmp_path, brokers, False)
 
 
 @pytest.mark.parametrize("brokers", [1, 3, 5])
