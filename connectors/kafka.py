@@ -22,12 +22,14 @@ from headrace.batch import Batch, Outgoing, Rejects
 from headrace.codec import AvroSchema, Encoder
 from headrace.errors import BrokerError
 from headrace.processor import Partition
+from headrace.reach import Trouble, advice, metadata, refuses, unreachable
 from headrace.settings import Settings
-from headrace.topics import silent, unreachable, watermarks
+from headrace.topics import silent, watermarks
 
 log = logging.getLogger("headrace.kafka")
 TELL_S = 10.0  # a broker that is away is waited for; it is told this often
 POLL_S = 0.05
+REACH_S = 10.0
 BATCH_MAX = 40_000  # what a batch costs whatever is in it is shared by its records
 BACKLOG_SHARE = 8  # a poll that filled an eighth of a batch means a backlog: wait for fuller batches
 RECORD_OVERHEAD_BYTES = 512  # a record's own framing and our headers, against max.message.bytes
@@ -68,6 +70,7 @@ class KafkaSource:
         self._told = -TELL_S
         self._fault: BaseException | None = None
         self._paused = False
+        self._trouble = Trouble()
         conf = settings.client(
             group_id=group, enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="error",
             isolation_level="read_committed", partition_assignment_strategy="range",
@@ -82,20 +85,20 @@ class KafkaSource:
         self.assigned: set[Partition] = set()
 
     def _on_error(self, error: KafkaError) -> None:
+        self._trouble(error)
         if time.monotonic() - self._told > TELL_S:
             self._told = time.monotonic()
+            hint = {"hint": advice(self.settings, error)} if refuses(error) else {}
             log.warning("broker trouble", extra={"topics": list(self.topics), "group": self.group,
-                                                 "error": error.str()})
+                                                 "error": error.str(), **hint})
 
     def subscribe(self, assignment: Assignment) -> None:
         """Join the group. Raises BrokerError when the broker does not answer or the topic is absent."""
-        try:
-            found = [self.consumer.list_topics(topic, timeout=10).topics[topic] for topic in self.topics]
-        except KafkaException as error:
-            raise unreachable(self.settings, error.args[0].str()) from error
-        for topic in found:
+        for name in self.topics:
+            topic = metadata(self.consumer, self.settings, self._trouble, REACH_S, name).topics[name]
             if topic.error is not None:
-                raise BrokerError(f"topic {topic.topic} cannot be read: {topic.error.str()}")
+                raise BrokerError(f"topic {name} cannot be read: {topic.error.str()}",
+                                  hint=advice(self.settings, topic.error))
 
         def on_assign(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             with self._kept():
@@ -132,7 +135,7 @@ class KafkaSource:
         try:
             committed = self.consumer.committed(partitions, timeout=30)
         except KafkaException as error:
-            raise unreachable(self.settings, error.args[0].str()) from error
+            raise unreachable(self.settings, error.args[0]) from error
         for found in committed:
             offset, metadata = found.offset, found.metadata
             if offset < 0:
@@ -184,7 +187,9 @@ class KafkaSource:
         elif error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED,
                                                KafkaError.GROUP_AUTHORIZATION_FAILED,
                                                KafkaError.FENCED_INSTANCE_ID):
-            raise BrokerError(f"{message.topic()}: {error.str()}", hint=f"group {self.group}, {error.name()}")
+            of = f"topic {message.topic()}, " if message.topic() else ""
+            what = f"{of}group {self.group}: {error.str()}"
+            raise BrokerError(what, hint=advice(self.settings, error, error.name()))
 
     def end_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """Where each partition ends now."""

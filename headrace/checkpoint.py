@@ -6,6 +6,7 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from itertools import chain, repeat
 from operator import is_not
 from typing import Any
@@ -14,11 +15,15 @@ from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from headrace.batch import Outgoing
 from headrace.errors import BrokerError, Fenced
+from headrace.reach import advice, refuses
 from headrace.settings import Settings
 from headrace.topics import silent
 
 QUEUE_BYTES_MAX = 256 << 20
 CHUNK_BYTES = 64 << 20
+INIT_SLICE_S = 3.0
+REFUSALS_MAX = 3
+"""Transactions in a row that an access rule aborted: by then it is no passing state of the broker's."""
 _COUNTED = re.compile(r'"name":\s*"([^"]*)"|"(req_timeouts|disconnects)":\s*([1-9]\d*)')
 _EMITTED_US = re.compile(r'"ts":\s*(\d+)')
 
@@ -80,6 +85,7 @@ class Transactions:
         self._troubles: frozenset[tuple[str, str, str]] = frozenset()
         self._returned_us = 0.0
         self._error: KafkaError | None = None
+        self._refusals = 0
         self.delivered: dict[tuple[str, int], int] = {}
         """Of parts sent to a given partition: the offset of the last record that is known to be there."""
         self.reopened = 0
@@ -104,11 +110,11 @@ class Transactions:
         end = time.monotonic() + self.deadline_s
         while True:
             try:
-                self._producer.init_transactions(min(30.0, self.deadline_s))
+                self._producer.init_transactions(min(INIT_SLICE_S, self.deadline_s))
                 break
             except KafkaException as error:
                 fault: KafkaError = error.args[0]
-                if not fault.retriable() or time.monotonic() > end:
+                if not fault.retriable() or time.monotonic() > end or self._refused():
                     raise self._unusable("its transactions cannot be initialised", fault) from error
         for topic in self.topics:
             self._producer.list_topics(topic, 10.0)  # a first record to an unknown topic would wait for a second
@@ -117,9 +123,17 @@ class Transactions:
 
     def _unusable(self, what: str, fault: KafkaError) -> BrokerError:
         told = f" (last: {self._error.str()})" if self._error else ""
-        return BrokerError(f"producer {self.id}: {what}: {fault.str()}{told}",
-                           hint="is the broker up, are the TLS and SASL settings right, may this user write with this "
-                                "transactional id?")
+        reason = fault if refuses(fault) else self._error
+        return BrokerError(f"producer {self.id}: {what}: {fault.str()}{told}", hint=advice(
+            self.settings, reason, "is the broker up, are the TLS and SASL settings right, may this user write with "
+                                   "this transactional id?"))
+
+    def _refused(self) -> bool:
+        """Was the login refused? A client tells when it is polled, and then raises what is fatal, which is told anyway.
+        """
+        with suppress(KafkaException):
+            self.producer.poll(0)
+        return self._error is not None and refuses(self._error)
 
     def _emission(self) -> frozenset[tuple[str, str, str]]:
         """The troubles counted up to an emission newer than the last commit's return."""
@@ -177,6 +191,7 @@ class Transactions:
         except KafkaException as error:
             return self._failed(error.args[0], decide)
         self._returned_us = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
+        self._refusals = 0
         producer.poll(0)  # delivery reports
         return True
 
@@ -197,9 +212,13 @@ class Transactions:
             try:
                 self._insist(lambda: self.producer.abort_transaction(10.0), time.monotonic() + self.deadline_s)
                 self._returned_us = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
-                return False
             except KafkaException:
                 pass  # then it is as unknown as any other
+            else:
+                self._refusals = self._refusals + 1 if refuses(fault) else 0
+                if self._refusals == REFUSALS_MAX:
+                    raise self._unusable("its transactions are refused", fault)
+                return False
         self.reopened += 1
         self.open()
         return decide()

@@ -14,8 +14,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from headrace.batch import Span
 from headrace.errors import BrokerError, UserError
 from headrace.processor import Partition
+from headrace.reach import Trouble, advice, metadata, unreachable
 from headrace.settings import Settings
-from headrace.topics import unreachable, watermarks
+from headrace.topics import watermarks
 
 Position = tuple[str, int, int]
 """(topic, partition, offset)"""
@@ -42,16 +43,16 @@ def reader(settings: Settings, **overrides: Any) -> Iterator[Consumer]:
     """A read_committed consumer to assign by hand; it tells the end of each partition. Raises BrokerError."""
     quiet = logging.getLogger("headrace.librdkafka.peek")
     quiet.setLevel(logging.CRITICAL)
-    faults: list[KafkaError] = []
+    trouble = Trouble()
     conf = settings.client(**{"group_id": "headrace.peek", "enable_auto_commit": False, "auto_offset_reset": "error",
                               "enable_auto_offset_store": False, "enable_partition_eof": True,
                               "isolation_level": "read_committed", "fetch_wait_max_ms": 20, **overrides})
-    consumer = Consumer({**conf, "error_cb": faults.append}, logger=quiet)
+    consumer = Consumer({**conf, "error_cb": trouble}, logger=quiet)
     try:
+        metadata(consumer, settings, trouble, REACH_S)
         yield consumer
     except KafkaException as error:
-        last = faults[-1].str() if faults else error.args[0].str()
-        raise unreachable(settings, last) from error
+        raise unreachable(settings, trouble.refusal or trouble.last or error.args[0]) from error
     finally:
         consumer.close()
 
@@ -110,7 +111,7 @@ def bounds(settings: Settings, topic: str, *, only: int | None = None,
         if found.error is not None:
             if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
                 raise NoTopic(f"there is no topic {topic}")
-            raise BrokerError(f"topic {topic} cannot be read: {found.error.str()}")
+            raise BrokerError(f"topic {topic} cannot be read: {found.error.str()}", hint=advice(settings, found.error))
         there = sorted(found.partitions)
         if only is not None and only not in there:
             raise UserError(f"{topic} has no partition {only}: it has {len(there)}, 0 to {len(there) - 1}")

@@ -3,6 +3,7 @@
     HEADRACE_BOOTSTRAP, HEADRACE_REGISTRY        addresses
     headrace.toml   [kafka]                      any librdkafka property, e.g. "bootstrap.servers", "sasl.password"
                     [registry] url = "…"         and any property of confluent_kafka's SchemaRegistryClient
+    HEADRACE_LOGIN                               a JSON file of librdkafka properties to log in with
     HEADRACE_CONNECT                             or [connect] url = "…": the worker of `headrace connectors`, and how to
                                                  get in (headrace/connectctl/client.py); [connect.java] the same of a
                                                  Kafka Connect for connectors in Java, by default the stack's own
@@ -43,6 +44,8 @@ class Settings:
     mlflow_uri: str | None = None
     connect: Mapping[str, Any] = field(default_factory=dict)
     """[connect]: `url` and how to get in; under `java` the same of Kafka Connect, by default the stack's own."""
+    login: str | None = None
+    """The file whose properties are among those of `kafka`: for the processes we start."""
 
     def __repr__(self) -> str:
         told = {one.name: _shown(one.name, getattr(self, one.name)) for one in fields(self)}
@@ -77,6 +80,18 @@ def find_project(start: Path | None = None) -> Path:
     return here
 
 
+def _login(file: str | None) -> dict[str, Any]:
+    """The properties in a login's file. Raises ConfigError, which does not say what else stands in it."""
+    try:
+        found = json.loads(Path(file).read_text()) if file else {}
+    except (OSError, ValueError) as error:
+        why = "it is no JSON" if isinstance(error, ValueError) else str(error)
+        raise ConfigError([Finding(str(file), 0, f"the login to Kafka cannot be read: {why}")]) from None
+    if not isinstance(found, dict):
+        raise ConfigError([Finding(str(file), 0, "the login to Kafka is no object of librdkafka's properties")])
+    return found
+
+
 def load(project: Path | None = None) -> Settings:
     """Settings of a project; reads the environment and files, connects to nothing. Their secrets are KNOWN from then
     on. Raises ConfigError, also for a reference to what is not there."""
@@ -91,8 +106,10 @@ def load(project: Path | None = None) -> Settings:
     if stack.get("connect"):
         connect["java"] = {"url": stack["connect"], **connect.get("java", {})}
     bootstrap, url = kafka.pop("bootstrap.servers", None), registry.pop("url", None)
-    made = Settings(project=project, kafka=kafka, registry=registry,
-                    bootstrap=os.environ.get("HEADRACE_BOOTSTRAP") or bootstrap or stack.get("bootstrap"),
+    bootstrap = os.environ.get("HEADRACE_BOOTSTRAP") or bootstrap or stack.get("bootstrap")
+    given, kept = os.environ.get("HEADRACE_LOGIN"), stack.get("login") if bootstrap == stack.get("bootstrap") else None
+    made = Settings(project=project, kafka={**_login(kept), **kafka, **_login(given)}, registry=registry,
+                    bootstrap=bootstrap, login=given or kept,
                     registry_url=os.environ.get("HEADRACE_REGISTRY") or url or stack.get("registry"),
                     mlflow_uri=os.environ.get("MLFLOW_TRACKING_URI") or written.get("mlflow", {}).get("uri"),
                     connect=connect)

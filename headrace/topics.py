@@ -12,6 +12,8 @@ from headrace.errors import BrokerError, UserError
 from headrace.settings import Settings
 
 CONNECT_TIMEOUT_S = 10.0
+COPIES = 3
+"""Of a new topic: one broker can be lost while another is being restarted."""
 LEADER_S = 0.1
 """Between two questions for a leader."""
 
@@ -23,25 +25,20 @@ class TopicPlan:
     name: str
     partitions: int = 4
     config: Mapping[str, str] = field(default_factory=dict)
-    replication: int = -1  # the broker's default
-
-
-def unreachable(settings: Settings, error: object) -> BrokerError:
-    """The error for a broker that does not answer, with what to check."""
-    return BrokerError(f"Kafka at {settings.bootstrap} does not answer: {error}",
-                       hint="is it running (`headrace status`)? are the address, TLS and SASL settings right?")
+    replication: int | None = None
+    """Copies of each partition: by default COPIES, where there are so many brokers; -1 is as the brokers are set."""
 
 
 def admin(settings: Settings) -> Any:
     """An AdminClient that has reached the broker. Raises BrokerError."""
-    from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    client = AdminClient(settings.client(socket_timeout_ms=int(CONNECT_TIMEOUT_S * 1e3)), logger=silent("admin"))
-    try:
-        client.list_topics(timeout=CONNECT_TIMEOUT_S)
-    except KafkaException as error:
-        raise unreachable(settings, error.args[0].str()) from error
+    from headrace.reach import Trouble, metadata
+
+    trouble = Trouble()
+    conf = settings.client(socket_timeout_ms=int(CONNECT_TIMEOUT_S * 1e3))
+    client = AdminClient({**conf, "error_cb": trouble}, logger=silent("admin"))
+    metadata(client, settings, trouble, CONNECT_TIMEOUT_S)
     return client
 
 
@@ -83,13 +80,17 @@ def ensure(settings: Settings, topics: Iterable[TopicPlan]) -> list[str]:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import NewTopic
 
+    from headrace.reach import advice
+
     client = admin(settings)
-    there = set(client.list_topics(timeout=CONNECT_TIMEOUT_S).topics)
+    cluster = client.list_topics(timeout=CONNECT_TIMEOUT_S)
+    there, copies = set(cluster.topics), _copies(len(cluster.brokers))
     wanted = {t.name: t for t in topics if t.name not in there}
     made: list[str] = []
     if not wanted:
         return made
-    new = [NewTopic(t.name, t.partitions, t.replication, config=dict(t.config)) for t in wanted.values()]
+    new = [NewTopic(t.name, t.partitions, copies if t.replication is None else t.replication, config=dict(t.config))
+           for t in wanted.values()]
     for name, future in client.create_topics(new, request_timeout=CONNECT_TIMEOUT_S * 3).items():
         try:
             future.result()
@@ -99,9 +100,16 @@ def ensure(settings: Settings, topics: Iterable[TopicPlan]) -> list[str]:
             if code == "TOPIC_ALREADY_EXISTS":
                 continue
             kind = UserError if code in ("INVALID_CONFIG", "INVALID_PARTITIONS", "TOPIC_EXCEPTION") else BrokerError
-            raise kind(f"topic {name} cannot be created: {error.args[0].str()}") from error
+            raise kind(f"topic {name} cannot be created: {error.args[0].str()}",
+                       hint=advice(settings, error.args[0], "") or None) from error
     _await(client, made)
     return made
+
+
+def _copies(brokers: int) -> int:
+    """Of a new topic. Where fewer brokers answer than there should be copies, some may be away for a moment: the
+    brokers' own default (default.replication.factor) knows how many they are meant to be."""
+    return COPIES if brokers >= COPIES else -1
 
 
 def _await(client: Any, names: Sequence[str]) -> None:
@@ -132,8 +140,11 @@ def _id_text(number: Any) -> str:
 
 
 def message_bytes_max(settings: Settings, topics: Iterable[str]) -> dict[str, int]:
-    """`max.message.bytes` of each topic that exists."""
+    """`max.message.bytes` of each topic that exists. Raises BrokerError."""
+    from confluent_kafka import KafkaException
     from confluent_kafka.admin import ConfigResource, ResourceType
+
+    from headrace.reach import advice
 
     resources = [ConfigResource(ResourceType.TOPIC, name) for name in topics]
     if not resources:
@@ -141,5 +152,9 @@ def message_bytes_max(settings: Settings, topics: Iterable[str]) -> dict[str, in
     found = {}
     client = admin(settings)  # kept: its answers are lost with it
     for resource, future in client.describe_configs(resources, request_timeout=CONNECT_TIMEOUT_S).items():
-        found[resource.name] = int(future.result(timeout=CONNECT_TIMEOUT_S)["max.message.bytes"].value)
+        try:
+            found[resource.name] = int(future.result(timeout=CONNECT_TIMEOUT_S)["max.message.bytes"].value)
+        except KafkaException as error:
+            raise BrokerError(f"the settings of topic {resource.name} cannot be read: {error.args[0].str()}",
+                              hint=advice(settings, error.args[0])) from error
     return found

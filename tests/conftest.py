@@ -6,6 +6,7 @@ embedded stack, in a temporary folder. A broker that cannot be had fails the tes
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 import uuid
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings as hypothesis_settings
@@ -29,6 +31,8 @@ LONG_FIRST = ("external", "faults", "integration", "contract")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--secure", action="store_true", help="the embedded stack with TLS, users and rules of access: "
+                     "tests log in as headrace's worker does, and as its admin where they create topics")
     parser.addoption("--faults", choices=("short", "full"), default="short", help="how often things are broken on "
                      "purpose, where a test makes a difference")
 
@@ -49,11 +53,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A broker and a registry that answer. `settings` points to them, with a temporary project folder."""
+    """A broker and a registry that answer. `settings` points to them, with a temporary project folder; on a secure
+    stack as its admin. `login` is then the file of who may only what `headrace run` needs."""
 
     bootstrap: str
     registry: str
     settings: Settings
+    login: str | None = None
+
+    def at(self, project: Path) -> Settings:
+        """What a project folder runs against."""
+        return Settings(project, self.bootstrap, self.registry, kafka=_properties(self.login), login=self.login)
 
 
 @pytest.fixture(autouse=True)
@@ -65,10 +75,17 @@ def known_secrets() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with _given() or _docker() or _embedded() as (bootstrap, registry):
-        project = tmp_path_factory.mktemp("project")
-        yield Stack(bootstrap, registry, Settings(project, bootstrap, registry))
+def stack(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Stack]:
+    secure = pytestconfig.getoption("--secure")
+    with (_embedded(secure=True) if secure else _given() or _docker() or _embedded()) as (bootstrap, registry, keys):
+        admin, worker = (str(keys / f"{user}.json") if keys else None for user in ("admin", "worker"))
+        settings = Settings(tmp_path_factory.mktemp("project"), bootstrap, registry, kafka=_properties(admin),
+                            login=admin)
+        yield Stack(bootstrap, registry, settings, worker)
+
+
+def _properties(login: str | None) -> dict[str, Any]:
+    return dict(json.loads(Path(login).read_text())) if login else {}
 
 
 @pytest.fixture
@@ -80,7 +97,9 @@ def project(stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Se
         f'[kafka]\n"bootstrap.servers" = "{stack.bootstrap}"\n[registry]\nurl = "{stack.registry}"\n')
     monkeypatch.setenv("HEADRACE_BOOTSTRAP", stack.bootstrap)
     monkeypatch.setenv("HEADRACE_REGISTRY", stack.registry)
-    return Settings(tmp_path, stack.bootstrap, stack.registry)
+    if stack.login:
+        monkeypatch.setenv("HEADRACE_LOGIN", stack.login)
+    return stack.at(tmp_path)
 
 
 @pytest.fixture
@@ -109,33 +128,45 @@ def topic(stack: Stack) -> Iterator[Callable[..., str]]:
             done.exception(TOPIC_TIMEOUT_S)  # a test may have deleted its own
 
 
-def _given() -> AbstractContextManager[tuple[str, str]] | None:
+Found = tuple[str, str, Path | None]
+"""(bootstrap, registry, the folder with logins)."""
+
+
+def _given() -> AbstractContextManager[Found] | None:
     """The addresses in the environment, where both stand."""
     bootstrap, registry = os.environ.get("HEADRACE_BOOTSTRAP"), os.environ.get("HEADRACE_REGISTRY")
     if bool(bootstrap) != bool(registry):
         pytest.fail("HEADRACE_BOOTSTRAP and HEADRACE_REGISTRY go together: set both, or neither", pytrace=False)
-    return nullcontext((bootstrap, registry)) if bootstrap and registry else None
+    return nullcontext((bootstrap, registry, None)) if bootstrap and registry else None
 
 
-def _docker() -> AbstractContextManager[tuple[str, str]] | None:
+def _docker() -> AbstractContextManager[Found] | None:
     """Containers, where a Docker engine answers."""
-    from headrace.stack.containers import containers, engine_answers
+    from headrace.stack.containers import engine_answers
 
-    return containers() if engine_answers() else None
+    return _containers() if engine_answers() else None
 
 
 @contextmanager
-def _embedded() -> Iterator[tuple[str, str]]:
+def _containers() -> Iterator[Found]:
+    from headrace.stack.containers import containers
+
+    with containers() as (bootstrap, registry):
+        yield bootstrap, registry, None
+
+
+@contextmanager
+def _embedded(*, secure: bool = False) -> Iterator[Found]:
     """The embedded stack, on ports of its own; gone with this process, however it ends."""
     import psutil
 
     from headrace.stack.leash import leash
-    from headrace.stack.lifecycle import ANY_PORTS, status, up
+    from headrace.stack.lifecycle import ANY_PORTS, Where, status, up
 
     folder = Path(tempfile.mkdtemp(prefix="headrace-tests-"))
     with leash(folder, delete=True):
-        addresses = up(folder, ports=ANY_PORTS)
+        addresses = up(folder, ports=ANY_PORTS, security=secure)
         pids = [part.pid for part in status(folder) if part.pid]
-        yield addresses["bootstrap"], addresses["registry"]
+        yield addresses["bootstrap"], addresses["registry"], Where(folder).secure if secure else None
     left = [pid for pid in pids if psutil.pid_exists(pid)]
     assert not left, f"the tests left processes behind: {left}"

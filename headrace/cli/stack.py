@@ -15,8 +15,6 @@ from headrace.cli.common import Json, dump, say, table
 if TYPE_CHECKING:
     from headrace.stack.jars import Progress
 
-PART_NAMES = ("kafka", "registry", "connect")
-
 
 def register(app: typer.Typer) -> None:
     app.command()(up)
@@ -29,6 +27,10 @@ def up(connect: Annotated[bool, typer.Option("--connect", help="Also the real Ka
                                              "in Java.")] = False,
        connect_plugins: Annotated[Path | None, typer.Option(
            help="The folder of your Java connectors; left out: .headrace/connect/plugins.")] = None,
+       brokers: Annotated[int | None, typer.Option(
+           help="How many brokers: 1, 3 or 5; from 3 on topics have three copies. Left out: as before, or 1.")] = None,
+       secure: Annotated[bool, typer.Option("--secure", help="With TLS, users and rules of access, all made here. Kept "
+                                            "with the data.")] = False,
        json_: bool = Json) -> None:
     """Start Kafka and the schema registry, here and in the background; data is kept in .headrace/."""
     from headrace.errors import UserError
@@ -42,7 +44,8 @@ def up(connect: Annotated[bool, typer.Option("--connect", help="Also the real Ka
     project = find_project()
     worker = part([connect_plugins] if connect_plugins else []) if connect or connect_plugins else None
     with _ended_by_sigterm(), _download_bar() as progress:
-        addresses = start(project, progress=progress, say=say, connect=worker)
+        addresses = start(project, progress=progress, say=say, connect=worker, brokers=brokers,
+                          security=secure)
     if json_:
         dump(addresses)
     else:
@@ -86,21 +89,23 @@ def status(json_: bool = Json) -> None:
         raise typer.Exit(1)
 
 
-def logs(part: str = typer.Argument("", help="kafka, registry or connect; all when left out."),
+def logs(part: str = typer.Argument("", help="kafka (of several: kafka-1 …), registry or connect; all "
+                                                                  "when left out."),
          lines: int = typer.Option(40, "-n", "--lines", min=1, help="How many lines of each."),
          follow: bool = typer.Option(False, "--follow", "-f", help="Go on as lines come, until Ctrl-C.")) -> None:
     """Print the end of the stack's logs."""
     from headrace.errors import UserError
     from headrace.settings import find_project
     from headrace.stack.connect import CONNECT
-    from headrace.stack.lifecycle import PARTS, Where
+    from headrace.stack.lifecycle import Where, parts
     from headrace.stack.supervise import tail
 
-    if part and part not in PART_NAMES:
-        raise UserError(f"there is no log of “{part}”", hint=f"one of: {', '.join(PART_NAMES)}")
     where = Where(find_project())
-    chosen = {p.name: where.log(p) for p in (*PARTS, CONNECT)
-              if part == p.name or (not part and (p is not CONNECT or where.log(p).is_file()))}
+    found = {p.name: where.log(p) for p in (*parts(where), CONNECT)}
+    if part and part not in found:
+        raise UserError(f"there is no log of “{part}”", hint=f"one of: {', '.join(sorted(found))}")
+    chosen = {name: log for name, log in found.items()
+              if part == name or (not part and (name != CONNECT.name or log.is_file()))}
     mark = len(chosen) > 1
     at = {name: log.stat().st_size if log.is_file() else 0 for name, log in chosen.items()}
     for name, log in chosen.items():

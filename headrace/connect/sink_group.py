@@ -15,8 +15,9 @@ from headrace.connect import overrides
 from headrace.connect.sink_in import Place
 from headrace.connect.spec import Spec
 from headrace.errors import BrokerError, Retriable, UserError
+from headrace.reach import Trouble, advice, metadata, refuses, unreachable
 from headrace.settings import Settings
-from headrace.topics import silent, unreachable
+from headrace.topics import silent
 
 log = logging.getLogger("headrace.connect")
 ANSWER_S = 30.0
@@ -36,6 +37,7 @@ class Group:
                  revoked: Callable[[Collection[Place], bool], None]) -> None:
         self.spec, self.settings = spec, overrides.elsewhere(spec, settings, "consumer")
         self._assigned, self._revoked = assigned, revoked
+        self._heard = Trouble()
         own = overrides.librdkafka(spec, "consumer")
         self.reset = spec.keys.get("consumer.override.auto.offset.reset", "earliest").strip().lower()
         conf = self.settings.client(
@@ -63,9 +65,11 @@ class Group:
         self._looked = self._troubled = -1e9
 
     def _trouble(self, error: KafkaError) -> None:
+        self._heard(error)
         if time.monotonic() - self._troubled > TELL_S:
             self._troubled = time.monotonic()
-            log.warning("broker trouble", extra={"connector": self.spec.name, "error": error.str()})
+            hint = {"hint": advice(self.settings, error)} if refuses(error) else {}
+            log.warning("broker trouble", extra={"connector": self.spec.name, "error": error.str(), **hint})
 
     # joining and leaving
 
@@ -73,10 +77,7 @@ class Group:
         """Raises BrokerError when the broker does not answer."""
         if self.reset not in ("earliest", "latest", "none"):
             raise UserError(f"consumer.override.auto.offset.reset: “{self.reset}” is not one of earliest, latest, none")
-        try:
-            self.consumer.list_topics(timeout=ANSWER_S)
-        except KafkaException as error:
-            raise unreachable(self.settings, error.args[0].str()) from error
+        metadata(self.consumer, self.settings, self._heard, ANSWER_S)
         self._look(first=True)
 
     def _look(self, *, first: bool = False) -> None:
@@ -138,7 +139,7 @@ class Group:
                 if found.offset >= 0:
                     self._told[at] = found.offset
         except KafkaException as error:
-            fault = unreachable(self.settings, error.args[0].str())
+            fault = unreachable(self.settings, error.args[0])
             if error.args[0].code() in REFUSALS:
                 raise fault from error
             raise Retriable(fault.what, retry_after_s=0, hint=fault.hint) from error

@@ -73,7 +73,8 @@ class Crew:
         """A process in the run's folder, told where the cluster is and to keep its models in the run."""
         file = self.run.folder / "logs" / f"{log}.log"
         where = {"HEADRACE_BOOTSTRAP": self.settings.bootstrap or "",
-                 "HEADRACE_REGISTRY": self.settings.registry_url or "", "MLFLOW_TRACKING_URI": self.run.mlflow_uri}
+                 "HEADRACE_REGISTRY": self.settings.registry_url or "", "MLFLOW_TRACKING_URI": self.run.mlflow_uri,
+                 **({"HEADRACE_LOGIN": self.settings.login} if self.settings.login else {})}
         with file.open("ab") as opened:  # a worker that was killed leaves its lines to the next
             process = subprocess.Popen(command, cwd=self.run.folder, env={**os.environ, **where, **(env or {})},
                                        stdin=subprocess.DEVNULL, stdout=opened, stderr=opened)

@@ -19,6 +19,7 @@ from headrace.connect.shape import Shape, check_fields, shape
 from headrace.errors import BrokerError, UserError
 from headrace.ingest import Bad, Reader
 from headrace.marked import nearest
+from headrace.reach import advice, refuses
 from headrace.registry import Registry
 from headrace.settings import Settings
 from headrace.topics import TopicPlan, ensure, existing, message_bytes_max
@@ -114,7 +115,7 @@ class Delivery:
         left = self._producer.flush(DELIVERY_S + 5.0)
         self._check()
         if left:
-            raise self._undelivered(f"{left:,} records are not acknowledged after {DELIVERY_S:.0f} s")
+            raise self._undelivered(f"{left:,} records are not acknowledged after {DELIVERY_S:.0f} s", self._error)
         self._sent, self._bytes = [], 0
 
     def _check(self) -> None:
@@ -123,13 +124,16 @@ class Delivery:
         error, value = self._faults[0]
         lines = (int(at[part.values.index(value)]) for part, at in self._sent if value in part.values)
         more = f" (and {len(self._faults) - 1:,} more)" if len(self._faults) > 1 else ""
-        raise self._undelivered(f"the record of line {next(lines, '?')} was not delivered{more}: {error.str()}")
+        raise self._undelivered(f"the record of line {next(lines, '?')} was not delivered{more}: {error.str()}",
+                                error if refuses(error) else self._error)
 
-    def _undelivered(self, what: str) -> BrokerError:
+    def _undelivered(self, what: str, error: KafkaError | None) -> BrokerError:
         self._producer.purge()
         last = f"; last: {self._error.str()}" if self._error else ""
-        return BrokerError(f"{what}{last}", hint=f"is Kafka at {self._settings.bootstrap} up, and may this user write "
-                           "there? Records told before are delivered; those after this one may not be")
+        check = advice(self._settings, error,
+                       f"is Kafka at {self._settings.bootstrap} up, and may this user write there?")
+        return BrokerError(f"{what}{last}", hint=f"{check} Records told before are delivered; those after this one may "
+                                                 "not be")
 
 
 def produce(settings: Settings, reader: Reader, made: Shape, *, rate: float | None = None,

@@ -2,7 +2,9 @@
 
     jars.py       what to download, held to pinned checksums, kept in the user's cache folder
     java.py       the JRE
-    kafka.py      one KRaft node            registry.py   Apicurio on a file store
+    cluster.py    how many brokers, and whether clients log in: kept with the data
+    kafka.py      its KRaft nodes           registry.py   Apicurio on a file store
+    secure.py     keys, users and rules of access; javaclient.py tells Java clients how to log in
     connect.py    the real Kafka Connect, where it is wanted
     supervise.py  one process: start it detached, find it again, stop it
     lifecycle.py  all together: up, down, status

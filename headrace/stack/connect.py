@@ -12,10 +12,13 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from headrace.stack import secure
 from headrace.stack.jars import pinned
 from headrace.stack.java import QUIET, java
-from headrace.stack.kafka import HEAP, escaped
+from headrace.stack.javaclient import java_client, properties
+from headrace.stack.kafka import HEAP, all_brokers
 from headrace.stack.part import HOST, Launch, Part, Ports
 
 MAIN = "org.apache.kafka.connect.cli.ConnectDistributed"
@@ -30,10 +33,10 @@ rootLogger.appenderRef.out.ref=out
 SINGLE_WORKER = {
     "key.converter": "org.apache.kafka.connect.json.JsonConverter",  # as in Kafka's connect-distributed.properties
     "value.converter": "org.apache.kafka.connect.json.JsonConverter",
-    "config.storage.replication.factor": "1",
-    "offset.storage.replication.factor": "1",
+    "config.storage.replication.factor": "-1",  # the brokers' own default
+    "offset.storage.replication.factor": "-1",
     "offset.storage.partitions": "4",
-    "status.storage.replication.factor": "1",
+    "status.storage.replication.factor": "-1",
     "status.storage.partitions": "1",
     "config.providers": "env,file,dir",
     "config.providers.env.class": "org.apache.kafka.common.config.provider.EnvVarConfigProvider",
@@ -44,30 +47,40 @@ STOP_TIMEOUT_S = 30.0
 
 
 def part(plugins: Sequence[Path] = (), *, bootstrap: str | None = None, group: str = "connect",
-         properties: Mapping[str, str] | None = None) -> Part:
-    """The worker. Left out: `plugins` is .headrace/connect/plugins of the project, `bootstrap` the stack's own Kafka.
+         own: Mapping[str, str] | None = None, login: Mapping[str, Any] | None = None) -> Part:
+    """The worker. Left out: `plugins` is .headrace/connect/plugins of the project, `bootstrap` the stack's own Kafka,
+    `login` (as librdkafka is told it) the stack's own for workers.
 
-    `group` begins the names of its three topics (…-configs, …-offsets, …-status); `properties` are the worker's own,
-    over ours.
+    `group` begins the names of its three topics (…-configs, …-offsets, …-status); `own` are properties over
+    ours.
     """
     def launch(bundle: Path, data: Path, ports: Ports) -> Launch:
         data.mkdir(parents=True, exist_ok=True)
         folders = list(plugins) or [data.parent.parent / "connect" / "plugins"]
         for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-        given = {**SINGLE_WORKER, "bootstrap.servers": bootstrap or f"{HOST}:{ports['kafka']}",
+        keys = data.parent / "secure"
+        known = login or (secure.login(keys, secure.WORKER) if keys.is_dir() and not bootstrap else {})
+        given = {**SINGLE_WORKER, **_login(known), "bootstrap.servers": bootstrap or all_brokers(ports),
                  "group.id": f"{group}-cluster",
                  **{f"{what}.storage.topic": f"{group}-{what}s" for what in ("config", "offset")},
                  "status.storage.topic": f"{group}-status",
                  "listeners": address(ports), "rest.advertised.host.name": HOST,
-                 "plugin.path": ",".join(str(folder.resolve()) for folder in folders), **(properties or {})}
+                 "plugin.path": ",".join(str(folder.resolve()) for folder in folders), **(own or {})}
         config, log4j = data / "connect.properties", data / "log4j2.properties"
-        config.write_text("".join(f"{key}={escaped(value)}\n" for key, value in given.items()))
+        secure.write_private(config, properties(given))
         log4j.write_text(LOG4J)
         logging = f"-Dlog4j2.configurationFile={log4j}"
         return Launch([str(java()), *QUIET, *HEAP, logging, "-cp", _class_path(bundle), MAIN, str(config)], {}, data)
 
-    return Part("connect", {"connect": 18083}, launch, address, lambda ports: answers(HOST, ports["connect"]))
+    return Part("connect", {"connect": 18083}, launch, address, lambda ports: answers(HOST, ports["connect"]),
+                bundle="connect")
+
+
+def _login(kafka: Mapping[str, Any]) -> dict[str, str]:
+    """The worker's own, and that of the clients it makes for connectors."""
+    return {f"{whose}{key}": value for key, value in java_client(kafka).items()
+            for whose in ("", "producer.", "consumer.", "admin.")}
 
 
 def address(ports: Ports) -> str:
@@ -97,7 +110,8 @@ CONNECT = part()
 
 @contextmanager
 def running(bootstrap: str, folder: Path, *, port: int = 0, plugins: Sequence[Path] = (),
-            properties: Mapping[str, str] | None = None, timeout_s: float = 120.0) -> Iterator[str]:
+            properties: Mapping[str, str] | None = None, login: Mapping[str, Any] | None = None,
+            timeout_s: float = 120.0) -> Iterator[str]:
     """A worker of its own for the cluster at `bootstrap`, its URL; gone at the end with its topics, however it ends.
 
     `folder` takes its files; port 0 is any. Raises StackError with the end of its log when it does not start.
@@ -107,21 +121,22 @@ def running(bootstrap: str, folder: Path, *, port: int = 0, plugins: Sequence[Pa
     from headrace.stack.lifecycle import Boot, Where
 
     group = f"connect-{uuid.uuid4().hex[:8]}"
-    worker = part(plugins, bootstrap=bootstrap, group=group, properties=properties)
+    worker = part(plugins, bootstrap=bootstrap, group=group, own=properties, login=login)
     bundles = fetch({name: pinned()[name] for name in ("kafka", "connect")})
     try:
         with leash(folder):
             boot = Boot(Where(folder.resolve()), bundles, {"connect": port}, lambda text: None)
-            boot.start(worker)
+            boot.start([worker])
             boot.wait([worker], time.monotonic() + timeout_s)
             yield address(boot.ports)
     finally:
-        _forget(bootstrap, [f"{group}-{what}" for what in ("configs", "offsets", "status")])
+        _forget({**(login or {}), "bootstrap.servers": bootstrap, "log_level": 0},
+                [f"{group}-{what}" for what in ("configs", "offsets", "status")])
 
 
-def _forget(bootstrap: str, topics: list[str]) -> None:
+def _forget(client: Mapping[str, Any], topics: list[str]) -> None:
     from confluent_kafka.admin import AdminClient
 
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    admin = AdminClient(dict(client))
     for done in admin.delete_topics(topics).values():
         done.exception(STOP_TIMEOUT_S)  # one that was never made is as good as deleted

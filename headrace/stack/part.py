@@ -8,7 +8,7 @@ from pathlib import Path
 
 Ports = Mapping[str, int]
 HOST = "127.0.0.1"
-"""The stack has no passwords, so it listens to this machine only."""
+"""It listens to this machine only: the registry has no users, and Kafka has some only where it was asked to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Launch:
 @dataclass(frozen=True, slots=True, eq=False)  # there is one object of each
 class Part:
     name: str
-    """Also the name of its bundle, its data folder and its log."""
+    """Also that of its data folder and its log, and of the port where it answers."""
     ports: Ports
     """The usual ones, by name."""
     launch: Callable[[Path, Path, Ports], Launch]
@@ -32,3 +32,7 @@ class Part:
     """What clients are told."""
     ready: Callable[[Ports], bool]
     """Does it answer? Bounded to a second or two; never raises."""
+    bundle: str
+    """What it runs from, of `checksums.json`."""
+    knows: frozenset[str] = frozenset()
+    """Ports whose numbers it is told when it starts, others' among them: where one of those moves, it starts again."""

@@ -42,4 +42,5 @@ def answers(host: str, port: int) -> bool:
         asked.close()
 
 
-REGISTRY = Part("registry", {"registry": 8081}, _launch, _address, lambda ports: answers(HOST, ports["registry"]))
+REGISTRY = Part("registry", {"registry": 8081}, _launch, _address, lambda ports: answers(HOST, ports["registry"]),
+                bundle="registry")

@@ -61,9 +61,7 @@ def transactional(settings: Settings, topic: str, n: int) -> Producer:
 
 def tool(settings: Settings, group: str) -> dict[tuple[str, int], tuple[int, int, int]]:
     """What kafka-consumer-groups says: partition → (committed, end, lag)."""
-    assert settings.bootstrap
-    told = kafka_tool("kafka-consumer-groups",
-                      ["--bootstrap-server", settings.bootstrap, "--describe", "--group", group])
+    told = kafka_tool("kafka-consumer-groups", ["--describe", "--group", group], settings=settings)
     rows = [line.split() for line in told.splitlines()]
     return {(row[1], int(row[2])): (int(row[3]), int(row[4]), int(row[5]))
             for row in rows if row[:1] == [group] and row[3].isdigit()}

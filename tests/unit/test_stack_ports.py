@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from headrace.stack import supervise
-from headrace.stack.kafka import _cluster_id, escaped
 from headrace.stack.part import HOST
 from headrace.stack.ports import choose
 
@@ -112,13 +111,3 @@ def test_tail_gives_the_last_lines_of_a_long_log(tmp_path: Path) -> None:
     log.write_text("".join(f"line {n} {'x' * 200}\n" for n in range(20_000)))
     assert [line.split()[1] for line in supervise.tail(log, 3)] == ["19997", "19998", "19999"]
     assert os.path.getsize(log) > supervise.TAIL_BYTES
-
-
-def test_a_path_that_java_properties_would_misread() -> None:
-    assert escaped("/home/zoë/a\\b 日") == "/home/zo\\u00eb/a\\\\b \\u65e5"
-
-
-def test_a_cluster_id_is_never_taken_for_an_option() -> None:
-    made = [_cluster_id() for _ in range(2000)]  # one in 64 random ones begins with a dash
-    assert {len(one) for one in made} == {22}
-    assert not any(one.startswith("-") for one in made)
