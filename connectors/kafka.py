@@ -19,12 +19,13 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from headrace.batch import Batch, Outgoing, Rejects
 from headrace.codec import AvroSchema, Encoder
-from headrace.errors import BrokerError
+from headrace.errors import BrokerError, Fenced, HeadraceError
 from headrace.processor import Partition
 from headrace.settings import Settings
-from headrace.topics import silent, unreachable, watermarks
+from headrace.topics import admin, silent, unreachable, watermarks
 
 log = logging.getLogger("headrace.kafka")
+ALONE_S = 30.0
 TELL_S = 10.0  # a broker that is away is waited for; it is told this often
 POLL_S = 0.05
 BATCH_MAX = 40_000  # what a batch costs whatever is in it is shared by its records
@@ -62,6 +63,7 @@ class KafkaSource:
     def __init__(self, settings: Settings, topics: Sequence[str], group: str, *, instance: str | None = None,
                  start: str = "earliest", batch_max: int = BATCH_MAX, prefetch_bytes: int = 32 << 20) -> None:
         self.settings, self.topics, self.group, self.start = settings, topics, group, start
+        self.instance = instance
         self.batch_max = batch_max
         self.backlog = False
         self._told = -TELL_S
@@ -124,13 +126,17 @@ class KafkaSource:
         return starts
 
     def poll(self) -> Polled:
-        """Up to `batch_max` records, within about 50 ms. Raises BrokerError for errors that waiting does not mend."""
-        if self.backlog:
-            got = self.consumer.consume(self.batch_max, POLL_S)
-        else:
-            got = self.consumer.consume(1, POLL_S)
-            if got:
-                got += self.consumer.consume(self.batch_max - 1, 0)
+        """Up to `batch_max` records, within about 50 ms. Raises BrokerError for errors that waiting does not mend,
+        Fenced when another consumer goes by this one's name."""
+        try:
+            if self.backlog:
+                got = self.consumer.consume(self.batch_max, POLL_S)
+            else:
+                got = self.consumer.consume(1, POLL_S)
+                if got:
+                    got += self.consumer.consume(self.batch_max - 1, 0)
+        except KafkaException as raised:  # fatal to the consumer, or of a callback
+            raise self._refused(", ".join(self.topics), raised.args[0]) from raised
         group = self.consumer.consumer_group_metadata()
         self.backlog = len(got) * BACKLOG_SHARE >= self.batch_max
         ends: dict[Partition, int] = {}
@@ -155,7 +161,13 @@ class KafkaSource:
         elif error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED,
                                                KafkaError.GROUP_AUTHORIZATION_FAILED,
                                                KafkaError.FENCED_INSTANCE_ID):
-            raise BrokerError(f"{message.topic()}: {error.str()}", hint=f"group {self.group}, {error.name()}")
+            raise self._refused(str(message.topic()), error)
+
+    def _refused(self, what: str, error: KafkaError) -> HeadraceError:
+        if error.code() == KafkaError.FENCED_INSTANCE_ID:
+            return Fenced(f"another consumer of group {self.group} goes by the name {self.instance}: {error.str()}",
+                          hint="two workers with the same --instance and slot? give each its own --instance")
+        return BrokerError(f"{what}: {error.str()}", hint=f"group {self.group}, {error.name()}")
 
     def end_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """Where each partition ends now."""
@@ -175,6 +187,12 @@ class KafkaSource:
         """Stable committed offsets and their metadata: waits while a transaction that writes them is open."""
         asked = [TopicPartition(t, p) for t, p in partitions]
         return {(f.topic, f.partition): (f.offset, f.metadata) for f in self.consumer.committed(asked, timeout=30)}
+
+    def alone(self) -> bool:
+        """Whether nobody else is in the group under this consumer's name. Raises BrokerError, KafkaException."""
+        asked = admin(self.settings).describe_consumer_groups([self.group])[self.group]
+        named = [m.member_id for m in asked.result(ALONE_S).members if m.group_instance_id == self.instance]
+        return not named or self.consumer.memberid() in named
 
     def rewind(self, starts: Mapping[Partition, int]) -> None:
         """Read again from these offsets; a partition no longer ours is passed over."""
