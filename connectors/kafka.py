@@ -20,13 +20,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 
 from headrace.batch import Batch, Outgoing, Rejects
 from headrace.codec import AvroSchema, Encoder
-from headrace.errors import BrokerError
+from headrace.errors import BrokerError, Fenced, HeadraceError
 from headrace.processor import Partition
 from headrace.reach import Trouble, advice, metadata, refuses, unreachable
 from headrace.settings import Settings
-from headrace.topics import silent, watermarks
+from headrace.topics import admin, silent, watermarks
 
 log = logging.getLogger("headrace.kafka")
+ALONE_S = 30.0
 TELL_S = 10.0  # a broker that is away is waited for; it is told this often
 POLL_S = 0.05
 REACH_S = 10.0
@@ -65,6 +66,7 @@ class KafkaSource:
     def __init__(self, settings: Settings, topics: Sequence[str], group: str, *, instance: str | None = None,
                  start: str = "earliest", batch_max: int = BATCH_MAX, prefetch_bytes: int = 32 << 20) -> None:
         self.settings, self.topics, self.group, self.start = settings, topics, group, start
+        self.instance = instance
         self.batch_max = batch_max
         self.backlog = False
         self._told = -TELL_S
@@ -148,8 +150,8 @@ class KafkaSource:
         return starts
 
     def poll(self) -> Polled:
-        """Up to `batch_max` records, within about 50 ms. Raises BrokerError for errors that waiting does not mend, and
-        whatever went wrong in a rebalance meanwhile."""
+        """Up to `batch_max` records, within about 50 ms. Raises BrokerError for errors that waiting does not mend,
+        Fenced when another consumer goes by this one's name, and whatever went wrong in a rebalance meanwhile."""
         if self.backlog:
             got = self._consumed(self.batch_max, POLL_S)
         else:
@@ -168,7 +170,10 @@ class KafkaSource:
         return Polled(got, ends, group)
 
     def _consumed(self, records_max: int, timeout_s: float) -> list[Message]:
-        got: list[Message] = self.consumer.consume(records_max, timeout_s)
+        try:
+            got: list[Message] = self.consumer.consume(records_max, timeout_s)
+        except KafkaException as raised:  # fatal to the consumer
+            raise self._refused(None, raised.args[0]) from raised
         if self._fault is not None:
             self.consumer.unassign()
             raise self._fault
@@ -187,9 +192,14 @@ class KafkaSource:
         elif error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED,
                                                KafkaError.GROUP_AUTHORIZATION_FAILED,
                                                KafkaError.FENCED_INSTANCE_ID):
-            of = f"topic {message.topic()}, " if message.topic() else ""
-            what = f"{of}group {self.group}: {error.str()}"
-            raise BrokerError(what, hint=advice(self.settings, error, error.name()))
+            raise self._refused(message.topic(), error)
+
+    def _refused(self, topic: str | None, error: KafkaError) -> HeadraceError:
+        if error.code() == KafkaError.FENCED_INSTANCE_ID:
+            return Fenced(f"another consumer of group {self.group} goes by the name {self.instance}: {error.str()}",
+                          hint="two workers with the same --instance and slot? give each its own --instance")
+        of = f"topic {topic}, " if topic else ""
+        return BrokerError(f"{of}group {self.group}: {error.str()}", hint=advice(self.settings, error, error.name()))
 
     def end_offsets(self, partitions: Sequence[Partition]) -> dict[Partition, int]:
         """Where each partition ends now."""
@@ -228,6 +238,12 @@ class KafkaSource:
             if (error := message.error()) is not None:
                 self._event(message, error, {})
         return all(message.error() is not None for message in got)
+
+    def alone(self) -> bool:
+        """Whether nobody else is in the group under this consumer's name. Raises BrokerError, KafkaException."""
+        asked = admin(self.settings).describe_consumer_groups([self.group])[self.group]
+        named = [m.member_id for m in asked.result(ALONE_S).members if m.group_instance_id == self.instance]
+        return not named or self.consumer.memberid() in named
 
     def rewind(self, starts: Mapping[Partition, int]) -> None:
         """Read again from these offsets; a partition no longer ours is passed over."""

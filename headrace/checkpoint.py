@@ -21,6 +21,8 @@ from headrace.topics import silent
 
 QUEUE_BYTES_MAX = 256 << 20
 CHUNK_BYTES = 64 << 20
+CALL_S = 10.0  # how long one call to the producer may take
+AGAIN_S = 0.2
 INIT_SLICE_S = 3.0
 REFUSALS_MAX = 3
 """Transactions in a row that an access rule aborted: by then it is no passing state of the broker's."""
@@ -68,12 +70,16 @@ class Transactions:
     2. begin; 3. produce every output; 4. the offsets, with the group metadata of the batch's own poll; 5. commit.
     A commit that times out is asked again until the deadline. What requires an abort is aborted. After anything else
     a new producer with the same id decides and fences the old transaction, and the committed offsets say which way.
+
+    Who is fenced has to end, unless `alone` says that nobody else goes by its name: then it was the broker that ended
+    a transaction older than `transaction_timeout_ms`, and fenced its producer with it.
     """
 
     def __init__(self, settings: Settings, transactional_id: str, *, deadline_s: float = 120.0,
                  transaction_timeout_ms: int = 15_000, statistics_ms: int = 10, bytes_max: int = 16 << 20,
-                 topics: Sequence[str] = ()) -> None:
+                 topics: Sequence[str] = (), alone: Callable[[], bool] = lambda: False) -> None:
         self.settings, self.id, self.deadline_s, self.topics = settings, transactional_id, deadline_s, topics
+        self._alone = alone
         self._conf = settings.client(
             transactional_id=transactional_id, transaction_timeout_ms=transaction_timeout_ms,
             retry_backoff_ms=2, linger_ms=5, compression_type="lz4", batch_size=1 << 20,
@@ -162,8 +168,8 @@ class Transactions:
 
     def produce(self, outputs: Sequence[Outgoing]) -> KafkaError | None:
         """Steps 1 to 3: the outputs are on their way. What went wrong is for `commit` to settle."""
-        self._fence()
         try:
+            self._fence()
             self.producer.begin_transaction()
             for part in outputs:
                 self._produce(self.producer, part)
@@ -186,8 +192,8 @@ class Transactions:
             return self._failed(fault, decide)
         try:
             if offsets:  # a source that is no topic keeps its position among the outputs
-                self._insist(lambda: producer.send_offsets_to_transaction(offsets, group, 10.0), end)
-            self._insist(lambda: producer.commit_transaction(10.0), end)
+                self._insist(lambda: producer.send_offsets_to_transaction(offsets, group, CALL_S), end)
+            self._insist(lambda: producer.commit_transaction(CALL_S), end)
         except KafkaException as error:
             return self._failed(error.args[0], decide)
         self._returned_us = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
@@ -205,23 +211,35 @@ class Transactions:
 
     def _failed(self, fault: KafkaError, decide: Callable[[], bool]) -> bool:
         kind = classify(fault)
-        if kind == "fenced":
-            raise Fenced(f"the transactional id {self.id} was taken by another producer: {fault.str()}",
-                         hint="two workers with the same --instance and slot? give each its own --instance")
         if kind == "abort":
             try:
-                self._insist(lambda: self.producer.abort_transaction(10.0), time.monotonic() + self.deadline_s)
+                self._insist(lambda: self.producer.abort_transaction(CALL_S), time.monotonic() + self.deadline_s)
                 self._returned_us = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
-            except KafkaException:
-                pass  # then it is as unknown as any other
+            except KafkaException as error:  # then it is as unknown as any other
+                fault = error.args[0]
+                kind = classify(fault)
             else:
                 self._refusals = self._refusals + 1 if refuses(fault) else 0
                 if self._refusals == REFUSALS_MAX:
                     raise self._unusable("its transactions are refused", fault)
                 return False
+        if kind == "fenced" and not self._alone():
+            raise Fenced(f"the transactional id {self.id} was taken by another producer: {fault.str()}",
+                         hint="two workers with the same --instance and slot? give each its own --instance")
         self.reopened += 1
         self.open()
-        return decide()
+        return self._decided(decide)
+
+    def _decided(self, decide: Callable[[], bool]) -> bool:
+        """The old transaction is over; the committed offsets say how, once they can be read."""
+        end = time.monotonic() + self.deadline_s
+        while True:
+            try:
+                return decide()
+            except KafkaException as error:
+                if time.monotonic() > end:
+                    raise self._unusable("the outcome of its transaction cannot be read", error.args[0]) from error
+                time.sleep(AGAIN_S)
 
     def _produce(self, producer: Producer, part: Outgoing) -> None:
         total = sum(map(len, filter(None, part.values)))

@@ -141,7 +141,8 @@ class Worker:
         if self.pipeline.stateful:
             self._prepare_changelog(sources)
         self.transactions = Transactions(self.settings, self.id, bytes_max=max(limits.values()) + 65_536,
-                                         topics=[sink.name for sink in (*self.plan.sinks, self.plan.dead_letter)])
+                                         topics=[sink.name for sink in (*self.plan.sinks, self.plan.dead_letter)],
+                                         alone=lambda: self.source.alone())
         self.transactions.open()  # before the committed offsets are read: it decides what an older self left open
         self.source = KafkaSource(self.settings, sources, self.group, instance=self.id,
                                   batch_max=self.batch_max)
@@ -254,7 +255,7 @@ class Worker:
             return polled
         self.state.undo()
         self._eof.clear()
-        if polled.messages:  # some may be of before it; without any, every partition already is where it starts
+        if polled.messages or polled.ends:  # some may be of before it; without, every partition is where it starts
             self.source.rewind(self._done)
         return None
 
