@@ -127,6 +127,8 @@ class KafkaSource:
         rebalance unanswered, and `close` would wait for it for ever."""
         try:
             yield
+        except KafkaException as error:
+            self._fault = self._fault or self._refused(None, error.args[0])
         except BaseException as error:
             self._fault = self._fault or error
 

@@ -54,7 +54,7 @@ class Kept(Memory):
 class Fold:
     """In the pipeline's place: each record becomes one that has all the state it was made with."""
 
-    stateful, ticking = True, ()
+    stateful, ticking, at = True, (), "fold"
 
     def __init__(self, world: World, plan: Any, *, state: Any, store: Any, **rest: Any) -> None:
         self.world, self._state, self._store = world, state, store
@@ -64,6 +64,12 @@ class Fold:
 
     def close(self) -> None:
         pass
+
+    def settled(self) -> None:
+        pass
+
+    def bury(self, *given: Any) -> None:
+        raise AssertionError("no record here is poison")
 
     def revoked(self, partitions: Any) -> None:
         pass

@@ -100,7 +100,8 @@ class FakeProducer:
     # ── statistics ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def _snapshot(self) -> str:
-        return json.dumps({"ts": int(self.broker.clock.now_s * 1e6), "brokers": {"1": {"disconnects": self._trouble}}})
+        return json.dumps({"ts": int(self.broker.clock.now_s * 1e6), "brokers": {
+            "1": {"name": "1", "disconnects": self._trouble}}})
 
     def poll(self, timeout_s: float) -> int:
         """Without waiting, the emission that was made some time ago; waiting, a new one."""
@@ -238,10 +239,12 @@ class FakeConsumer:
         self._held: list[Place] = []
         self._at: dict[Place, int] = {}
         self._eof: set[Place] = set()
+        self._paused: set[Place] = set()
 
-    def list_topics(self, topic: str, timeout: float) -> Any:
-        found = {p: None for t, p in self.broker.logs if t == topic}
-        return SimpleNamespace(topics={topic: SimpleNamespace(topic=topic, error=None, partitions=found)})
+    def list_topics(self, *topic: str, timeout: float) -> Any:
+        asked = topic or {t for t, _ in self.broker.logs}
+        return SimpleNamespace(topics={name: SimpleNamespace(topic=name, error=None, partitions={
+            p: None for t, p in self.broker.logs if t == name}) for name in asked})
 
     def close(self) -> None:
         pass  # a static member does not leave
@@ -254,9 +257,17 @@ class FakeConsumer:
     def assign(self, partitions: Sequence[TopicPartition]) -> None:
         self._at = {(p.topic, p.partition): p.offset for p in partitions}
         self._eof.clear()
+        self._paused.clear()
 
     def unassign(self) -> None:
         self._at = {}
+        self._paused.clear()
+
+    def pause(self, partitions: Sequence[TopicPartition]) -> None:
+        self._paused |= {(p.topic, p.partition) for p in partitions}
+
+    def resume(self, partitions: Sequence[TopicPartition]) -> None:
+        self._paused -= {(p.topic, p.partition) for p in partitions}
 
     def _gone(self) -> bool:
         return self._member is not None and self.group.members.get(self._member.id) is not self._member
@@ -341,6 +352,8 @@ class FakeConsumer:
         """Records and, once each time it is reached, the end of a partition."""
         got: list[Message] = []
         for place, at in self._at.items():
+            if place in self._paused:
+                continue
             log = self.broker.logs[place]
             end = log.end(self.isolation)
             while at < end and len(got) < records_max:

@@ -19,10 +19,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from headrace import checkpoint
-from headrace.checkpoint import ABORT, Transactions, classify
+from headrace.checkpoint import ABORT, Transactions
 from headrace.connectors.kafka import KafkaSource
-from headrace.state import State, changelog
+from headrace.state import State
 from headrace.worker import Worker
 from tests.unit.commitworld import Worked, World, modelled, project
 from tests.unit.fakeclients import Fault
@@ -195,19 +194,6 @@ def _wrapped(patch: pytest.MonkeyPatch, owner: Any, name: str, broken: Callable[
     patch.setattr(owner, name, lambda *given, **named: broken(whole, *given, **named))
 
 
-def _stale(self: Transactions) -> int:
-    self.producer.poll(0)
-    return sum(map(int, checkpoint._TROUBLE.findall(self._statistics)))
-
-
-def _decided_first(whole: Any, self: Transactions, fault: KafkaError, decide: Callable[[], bool]) -> bool:
-    if classify(fault) != "fatal":
-        return bool(whole(self, fault, decide))
-    committed = decide()
-    self.open()
-    return committed
-
-
 def _applied_early(whole: Any, self: State) -> None:
     whole(self)
     self.commit({})
@@ -222,7 +208,6 @@ def _rebalance_overlooked(patch: pytest.MonkeyPatch) -> None:
 
 BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "no fence": lambda p: p.setattr(Transactions, "_fence", lambda self: None),
-    "a fence that trusts old statistics": lambda p: p.setattr(Transactions, "_emission", _stale),
     "no offsets": lambda p: _wrapped(p, Transactions, "commit", lambda whole, self, fault, offsets, *rest: whole(
         self, fault, [], *rest)),
     "no rewind": lambda p: p.setattr(Worker, "_rewind", lambda self, spans: None),
@@ -230,12 +215,9 @@ BROKEN: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
         *given[:-1], lambda: True)),
     "unknown counts as aborted": lambda p: _wrapped(p, Transactions, "commit", lambda whole, *given: whole(
         *given[:-1], lambda: False)),
-    "decided before the old producer is fenced": lambda p: _wrapped(p, Transactions, "_failed", _decided_first),
     "state before the commit": lambda p: _wrapped(p, State, "seal", _applied_early),
     "state that outlives an abort": lambda p: p.setattr(State, "drop", lambda self: self.commit({})),
     "a rebalance overlooked, and the group asked at the commit": _rebalance_overlooked,
-    "a changelog read to the first open transaction": lambda p: _wrapped(
-        p, changelog, "scan", lambda whole, *given, **named: whole(*given, **{**named, "await_open": False})),
     "a name of the moment in the group": lambda p: _wrapped(p, KafkaSource, "__init__", lambda whole, *given, **named:
                                                            whole(*given, **{**named, "instance": None})),
 }
