@@ -103,8 +103,7 @@ def _lags(case: Case, worker: Worker, port: int) -> Iterator[tuple[int, int, int
         if before is None:
             time.sleep(0.2)
             continue
-        text = kafka_tool("kafka-consumer-groups", ["--bootstrap-server", str(case.world.settings.bootstrap),
-                                                    "--describe", "--group", group])
+        text = kafka_tool("kafka-consumer-groups", ["--describe", "--group", group], settings=case.world.settings)
         time.sleep(1.2)  # the gauge is set once a second
         after = _gauge(port)
         lags = [int(line.split()[5]) for line in text.splitlines()

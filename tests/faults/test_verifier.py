@@ -8,7 +8,7 @@ from tests.faults import rows_data, rows_kill
 from tests.faults.row import Row, Size
 from tests.faults.world import World
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 SEED = 7
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 150.0
+PATIENCE_S = 240.0
 
 
 def until(true: Callable[[], Any], what: str, within_s: float = PATIENCE_S, every_s: float = 0.05) -> float:
@@ -52,7 +52,7 @@ class Worker:
     def stacks(self) -> str:
         """Where its threads are, when it hangs."""
         before = len(self.text)
-        self.signal(signal.SIGUSR1)
+        self.signal(signal.SIGUSR2)
         time.sleep(1.0)
         return self.text[before:]
 

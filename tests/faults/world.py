@@ -20,7 +20,7 @@ from tests.faults import load
 from tests.faults.checker import Outcome, hanging, judge, leaked, recoveries
 from tests.faults.load import PARTITIONS, Ids, Input
 from tests.faults.reader import Found, Reader
-from tests.faults.workers import Worker, until
+from tests.faults.workers import PATIENCE_S, Worker, until
 
 BATCH = 500
 
@@ -144,7 +144,7 @@ class Case:
         worker = self.start("--drain", **options)
         assert worker.await_end(within_s) == 0, worker.tail()
 
-    def await_seen(self, count: int, within_s: float = 150.0) -> float:
+    def await_seen(self, count: int, within_s: float = PATIENCE_S) -> float:
         """Until the reader has so many; how long it took."""
         def there() -> bool:
             for worker in self.workers[-1:]:
