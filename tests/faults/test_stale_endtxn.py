@@ -24,7 +24,7 @@ from tests.conftest import Stack
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 
-CASES, CASES_SHORT = 50, 20
+CASES, CASES_SHORT = 50, 15
 QUICK = {"reconnect.backoff.ms": 1, "reconnect.backoff.max.ms": 20}  # a commit that is cut returns within milliseconds
 INVALID_PRODUCER_EPOCH, PRODUCER_FENCED = 47, 90
 PARTITIONS = 2
