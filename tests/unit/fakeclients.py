@@ -62,13 +62,15 @@ class Process(Protocol):
 
 
 def request(process: Process, call: str, do: Callable[[], T], timeout_s: float = 10.0,
-            again: Callable[[], None] | None = None) -> T:
-    """One request, as the schedule has it. `again` is what a late copy of it does. Raises KafkaException, Refused."""
+            again: Callable[[], None] | None = None, cut: Callable[[], None] = lambda: None) -> T:
+    """One request, as the schedule has it. `again` is what a late copy of it does, `cut` is told of its connection.
+    Raises KafkaException, Refused."""
     fault = process.gate(call)
     if fault is None:
         return do()
     if fault.late and again is not None:
         process.late.append(again)
+        cut()
     if fault.code == KafkaError.NO_ERROR and fault.kind != "kill":
         return do()
     if fault.applied:
@@ -124,9 +126,8 @@ class FakeProducer:
             assert self._fault is not None
             raise self._fault
         self._emission = self._snapshot()
-        late = len(self.process.late)
         try:
-            request(self.process, call, do, again=again)
+            request(self.process, call, do, again=again, cut=self._cut)
         except Refused as refused:
             fenced = refused.code in (KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED)
             fatal = fenced or refused.code == KafkaError.INVALID_TXN_STATE
@@ -137,8 +138,9 @@ class FakeProducer:
             if error.retriable():
                 raise
             self._became("abortable" if error.txn_requires_abort() else "fatal", raised)
-        finally:
-            self._trouble += len(self.process.late) - late
+
+    def _cut(self) -> None:
+        self._trouble += 1
 
     def _became(self, state: str, fault: KafkaException) -> None:
         self._state, self._fault = state, fault
