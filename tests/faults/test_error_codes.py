@@ -36,7 +36,7 @@ from tests.faults.mockcluster import (
     mock_cluster,
 )
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.full, pytest.mark.faults]
 
 COMMITTED, ABORTED, DECIDED, FENCED, ENDED = "committed", "aborted", "decided", "fenced", "ended"
 REQUESTS = {"init": INIT_PRODUCER_ID, "produce": PRODUCE, "partitions": ADD_PARTITIONS, "offsets": ADD_OFFSETS,

@@ -233,9 +233,11 @@ def test_faust_logs_in_too(worker: Settings) -> None:
     assert "for.faust" in asyncio.run(ask())
 
 
+@pytest.mark.full
 def test_a_flow_of_one_who_may_not_says_what_is_missing(stack_folder: Path, worker: Settings) -> None:
-    for topic in ("denied", "denied.checked", "denied.quarantine"):
-        ensure(worker, [TopicPlan(topic, 1)])
+    wide = {"denied.dead-letter": {"max.message.bytes": "20971520"}}
+    for topic in ("denied", "denied.checked", "denied.quarantine", "denied.dead-letter"):
+        ensure(worker, [TopicPlan(topic, 1, wide.get(topic, {}))])
     write_flow(stack_folder, "denied", "denied")
     refused = told("run", "denied", "--drain", cwd=stack_folder, login=Where(stack_folder).secure / "reader.json")
     assert refused.returncode == 3, refused.stderr

@@ -20,7 +20,7 @@ from headrace.stack.lifecycle import ANY_PORTS, status, up
 from headrace.topics import TopicPlan, ensure
 from tests.integration.test_stack import OURS, headrace, ours, states, until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.full, pytest.mark.integration]
 
 BROKERS = ("kafka-1", "kafka-2", "kafka-3")
 RUNNING = dict.fromkeys(("registry", *BROKERS), "running")
