@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,7 +97,7 @@ def pipelines() -> Iterator[Pipelines]:
                     return self.answer(int(how), {"error": how, "code": 13, "message": how, "details": []})
                 code, done = self.done(url.path, query, body)
             if how == "slow":
-                time.sleep(1.5)
+                self.rfile.read(1)  # until the client has given up and hung up
             if how == "cut":
                 self.close_connection = True
                 return self.connection.close()

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -102,7 +101,7 @@ def cluster(token: str = "t0ken") -> Iterator[Cluster]:
             if how == "500 done":
                 return self.answer(500, _status(500, "Timeout", "request did not complete within the time"))
             if how == "slow":
-                time.sleep(1.5)
+                self.rfile.read(1)  # until the client has given up and hung up
             if how == "cut":
                 self.close_connection = True
                 return self.connection.close()

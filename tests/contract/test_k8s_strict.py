@@ -203,7 +203,7 @@ def test_a_failure_says_why(there: Cluster, make: Any) -> None:
 def test_whatever_becomes_of_an_answer_there_is_one_job(there: Cluster, make: Any, fault: str) -> None:
     """Done or not: GET decides, and what is undone is Retriable, and done the next time."""
     there.faults.append(("POST", False, fault))
-    kubernetes = make(timeout_s=1.0 if fault == "slow" else 20.0)
+    kubernetes = make(timeout_s=5.0 if fault == "slow" else 20.0)
     try:
         status = kubernetes.submit(request(), Resources())
     except Retriable:

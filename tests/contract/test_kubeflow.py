@@ -93,7 +93,7 @@ def test_an_uploaded_pipeline(there: Pipelines, make: Any) -> None:
 @pytest.mark.parametrize("fault", ["500", "500 done", "cut", "slow", "garbage"])
 def test_whatever_becomes_of_an_answer_there_is_one_run(there: Pipelines, make: Any, fault: str) -> None:
     there.faults.append(("POST", fault))
-    kubeflow = make(timeout_s=1.0 if fault == "slow" else 20.0)
+    kubeflow = make(timeout_s=5.0 if fault == "slow" else 20.0)
     try:
         status = kubeflow.submit(request(), Resources())
     except Retriable:

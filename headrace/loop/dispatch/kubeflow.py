@@ -220,9 +220,10 @@ class Kubeflow:
         from urllib3.exceptions import HTTPError
 
         api = _api()
+        wait_s = (self.config.timeout_s, self.config.timeout_s)  # to connect, to read; the client ignores a lone float
         try:
             answer = getattr(api.RunServiceApi(self._connected()), verb)(
-                *arguments, _preload_content=False, _request_timeout=self.config.timeout_s, **options)
+                *arguments, _preload_content=False, _request_timeout=wait_s, **options)
             # The client makes an empty model of whatever it cannot read, so a login page would be a list of no runs.
             if not isinstance(json.loads(answer.data), dict):
                 raise ValueError("it is no JSON object")
