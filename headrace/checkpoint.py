@@ -6,7 +6,6 @@ import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from itertools import chain, repeat
 from operator import is_not
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from headrace.batch import Outgoing
+from headrace.bounded import Calls, poll
 from headrace.errors import BrokerError, Fenced
 from headrace.reach import advice, refuses
 from headrace.settings import Settings
@@ -22,6 +22,7 @@ from headrace.topics import silent
 QUEUE_BYTES_MAX = 256 << 20
 CHUNK_BYTES = 64 << 20
 CALL_S = 10.0  # how long one call to the producer may take
+GIVEN_UP_S = CALL_S + 2.0  # and when it is given up, if it takes longer all the same
 AGAIN_S = 0.2
 INIT_SLICE_S = 3.0
 REFUSALS_MAX = 3
@@ -61,6 +62,11 @@ def troubles(statistics: str) -> frozenset[tuple[str, str, str]]:
     return frozenset(found)
 
 
+def _ended(producer: Producer) -> None:
+    producer.commit_transaction(CALL_S)
+    poll(producer)  # its delivery reports
+
+
 class Transactions:
     """A transactional producer and the steps of one transaction. Used by one thread at a time.
 
@@ -87,6 +93,7 @@ class Transactions:
             message_max_bytes=bytes_max, statistics_interval_ms=statistics_ms)
         self._conf["partitioner"] = "murmur2_random"  # keys land where Java producers put them
         self._producer: Producer | None = None
+        self._calls: Calls | None = None
         self._statistics = ""
         self._troubles: frozenset[tuple[str, str, str]] = frozenset()
         self._returned_us = 0.0
@@ -109,10 +116,11 @@ class Transactions:
 
     def open(self) -> None:
         """A producer that has fenced every older one of this id. Raises BrokerError at the deadline, Fenced never."""
-        self._producer = None  # the old one's connections close before the new one's open
+        self.close()  # the old one's connections close before the new one's open
         self._statistics, self._error = "", None
         self._producer = Producer({**self._conf, "stats_cb": self._on_statistics, "error_cb": self._on_error},
                                   logger=silent("producer"))  # what it would print, we raise
+        self._calls = Calls(self._producer)
         end = time.monotonic() + self.deadline_s
         while True:
             try:
@@ -135,23 +143,21 @@ class Transactions:
                                    "this transactional id?"))
 
     def _refused(self) -> bool:
-        """Was the login refused? A client tells when it is polled, and then raises what is fatal, which is told anyway.
-        """
-        with suppress(KafkaException):
-            self.producer.poll(0)
+        """Was the login refused? A client tells when it is polled."""
+        poll(self.producer)
         return self._error is not None and refuses(self._error)
 
     def _emission(self) -> frozenset[tuple[str, str, str]]:
         """The troubles counted up to an emission newer than the last commit's return."""
         end = time.monotonic() + self.deadline_s
-        self.producer.poll(0)
+        poll(self.producer)
         while True:
             found = _EMITTED_US.search(self._statistics)
             if found and int(found[1]) > self._returned_us:
                 return troubles(self._statistics)
             if time.monotonic() > end:
                 raise BrokerError(f"producer {self.id} gives no statistics; it cannot be told whether it is safe")
-            self.producer.poll(0.02)
+            poll(self.producer, 0.02)
 
     def _fence(self) -> None:
         seen = self._emission()
@@ -193,27 +199,27 @@ class Transactions:
         try:
             if offsets:  # a source that is no topic keeps its position among the outputs
                 self._insist(lambda: producer.send_offsets_to_transaction(offsets, group, CALL_S), end)
-            self._insist(lambda: producer.commit_transaction(CALL_S), end)
+            self._insist(lambda: _ended(producer), end)
         except KafkaException as error:
             return self._failed(error.args[0], decide)
         self._returned_us = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
         self._refusals = 0
-        producer.poll(0)  # delivery reports
         return True
 
-    def _insist(self, call: Callable[[], None], end: float) -> None:
+    def _insist(self, call: Callable[[], Any], end: float) -> None:
+        assert self._calls is not None
         while True:
             try:
-                return call()
+                return self._calls(call, GIVEN_UP_S)
             except KafkaException as error:
                 if classify(error.args[0]) != "retry" or time.monotonic() > end:
                     raise
 
     def _failed(self, fault: KafkaError, decide: Callable[[], bool]) -> bool:
-        kind = classify(fault)
+        kind, producer = classify(fault), self.producer
         if kind == "abort":
             try:
-                self._insist(lambda: self.producer.abort_transaction(CALL_S), time.monotonic() + self.deadline_s)
+                self._insist(lambda: producer.abort_transaction(CALL_S), time.monotonic() + self.deadline_s)
                 self._returned_us = time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6
             except KafkaException as error:  # then it is as unknown as any other
                 fault = error.args[0]
@@ -278,4 +284,6 @@ class Transactions:
 
     def close(self) -> None:
         """Let the producer go; nothing is under way between two writes."""
-        self._producer = None
+        if self._calls is not None:
+            self._calls.close()
+        self._producer = self._calls = None

@@ -18,7 +18,7 @@ LAYERS = {
     "processor": 2, "connector": 2, "codec": 2, "registry": 2, "expressions": 2, "contracts": 2, "state": 2,
     "ingest": 2, "peek": 2, "payloads": 2, "topics": 2, "control": 2, "windows": 2, "instance": 2, "marked": 2,
     "loop": 2, "follow": 2, "eventtime": 2, "keying": 2, "aggregates": 2, "joining": 2, "records": 2, "transforms": 2,
-    "reach": 2, "files": 2, "pg": 2, "web": 2,
+    "reach": 2, "bounded": 2, "files": 2, "pg": 2, "web": 2,
     "processors": 3, "connectors": 3,
     "catalog": 4, "flow": 4, "plan": 4, "observe": 4, "lag": 4, "graph": 4, "rules": 4, "governed": 4,
     "schemadrift": 4, "privacy": 4,

@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
-from confluent_kafka import Consumer, Producer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
@@ -105,10 +105,11 @@ def produce(found: settings.Settings, topic: str, values: list[bytes]) -> None:
 
 
 def consume(found: settings.Settings, topic: str, n: int) -> list[bytes | None]:
-    reader = Consumer(found.client(group_id="test", auto_offset_reset="earliest", enable_auto_commit="false"))
+    """The first n records of partition 0; no group is asked, which takes its time where all has just begun."""
+    reader = Consumer(found.client(group_id="test", enable_auto_commit="false"))
     try:
-        reader.subscribe([topic])
-        return [message.value() for message in reader.consume(n, 20)]
+        reader.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+        return [message.value() for message in reader.consume(n, 60)]
     finally:
         reader.close()
 

@@ -192,13 +192,18 @@ class FakeProducer:
     def send_offsets_to_transaction(self, offsets: Sequence[TopicPartition], group: Metadata, timeout_s: float) -> None:
         self._in("open")
 
+        epoch = self._epoch
+
+        def add() -> None:
+            self.broker.add_offsets(self.id, epoch, group,
+                                    {(o.topic, o.partition): (o.offset, o.metadata) for o in offsets})
+
         def send() -> None:
             self._send()
             self._registered = True
-            self.broker.add_offsets(self.id, self._epoch, group,
-                                    {(o.topic, o.partition): (o.offset, o.metadata) for o in offsets})
+            add()
 
-        self._request("send_offsets", send)
+        self._request("send_offsets", send, add)
 
     def _end(self, commit: bool) -> Callable[[], None]:
         epoch = self._epoch

@@ -41,11 +41,13 @@ ABORTS = [Fault(code, "abort") for code in sorted(ABORT)]
 FATAL = [Fault(code, applied=applied) for applied in (False, True) for code in (
     KafkaError.INVALID_TXN_STATE, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, KafkaError._FATAL)]
+HUNG = [Fault(KafkaError._TIMED_OUT), Fault(KafkaError._TIMED_OUT, late=True)]
+"""A call that does not return is given up; what it asked for may be done when nobody waits for it any more."""
 FAULTS: dict[str, list[Fault]] = {
     "init": [*LOST[:3], FATAL[1]],
     "begin": [FATAL[3]],
     "produce": FATAL[:4],
-    "send_offsets": [*LOST, *ABORTS, *FATAL],
+    "send_offsets": [*LOST, *ABORTS, *FATAL, *HUNG],
     "commit": [*LOST, *LATE, *GIVEN_UP, *ABORTS, *FATAL],
     "abort": [*LOST, *LATE, *FATAL],
     "committed": [TIMED_OUT, Fault(KafkaError.COORDINATOR_NOT_AVAILABLE, "retry")],
