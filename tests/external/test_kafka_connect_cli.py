@@ -333,5 +333,5 @@ def test_the_shell_completes_names(shell: Shell) -> None:
 
 
 def test_the_fixture_is_kafka_connect(kafka_connect: str) -> None:
-    with urllib.request.urlopen(kafka_connect, timeout=10) as answer:
+    with urllib.request.urlopen(kafka_connect, timeout=30) as answer:
         assert json.load(answer)["version"] == "4.3.1"

@@ -42,7 +42,7 @@ def headrace(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 def get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         return json.load(answer)
 
 
@@ -113,7 +113,7 @@ def test_a_worker_of_a_test_leaves_nothing(stack: Any, tmp_path: Path) -> None:
     from confluent_kafka.admin import AdminClient
 
     def topics() -> set[str]:
-        return set(AdminClient(stack.settings.client()).list_topics(timeout=10).topics)
+        return set(AdminClient(stack.settings.client()).list_topics(timeout=30).topics)
 
     with connect.running(stack.bootstrap, tmp_path) as url:
         assert get(f"{url}/connectors") == []

@@ -54,7 +54,7 @@ class Schemas:
     def __getitem__(self, number: int) -> Any:
         while number not in self.known:
             try:
-                with urllib.request.urlopen(f"{self.url}/schemas/ids/{number}", timeout=10) as answer:
+                with urllib.request.urlopen(f"{self.url}/schemas/ids/{number}", timeout=30) as answer:
                     self.known[number] = fastavro.parse_schema(json.loads(json.load(answer)["schema"]))
             except urllib.error.HTTPError as error:
                 if error.code < 500:

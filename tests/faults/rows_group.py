@@ -115,7 +115,7 @@ def _lags(case: Case, worker: Worker, port: int) -> Iterator[tuple[int, int, int
 def _gauge(port: int) -> int | None:
     """Our lag over all partitions, by /metrics; None while it cannot be told."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
             found = re.findall(r"^headrace_lag_records\{[^}]*\} ([\d.e+]+)$", answer.read().decode(), re.M)
     except OSError:
         return None

@@ -53,7 +53,7 @@ def test_clients_stay_on_it(stack: Stack, proxy: Proxy, topic: Callable[..., str
     name = topic()
     port = int(proxy.bootstrap.rpartition(":")[2])
     admin = AdminClient({"bootstrap.servers": proxy.bootstrap, **QUICK})
-    assert {(b.host, b.port) for b in admin.list_topics(timeout=10).brokers.values()} == {("127.0.0.1", port)}
+    assert {(b.host, b.port) for b in admin.list_topics(timeout=30).brokers.values()} == {("127.0.0.1", port)}
     cluster = admin.describe_cluster(request_timeout=10).result()
     assert {(node.host, node.port) for node in cluster.nodes} == {("127.0.0.1", port)}
     direct = writer(stack.bootstrap)
@@ -149,11 +149,11 @@ def test_every_version_that_names_brokers(stack: Stack, proxy: Proxy) -> None:
 
 def test_latency_each_way(proxy: Proxy) -> None:
     admin = AdminClient({"bootstrap.servers": proxy.bootstrap, **QUICK})
-    admin.list_topics(timeout=10)
+    admin.list_topics(timeout=30)
     for link in (Link(to_broker_s=0.4), Link(to_client_s=0.4)):
         proxy.link = link
         begun = time.monotonic()
-        admin.list_topics(timeout=10)
+        admin.list_topics(timeout=30)
         assert time.monotonic() - begun >= 0.4
 
 
@@ -284,7 +284,7 @@ def test_it_leaves_nothing_behind(stack: Stack) -> None:
     with Proxy(stack.bootstrap) as proxy:
         port = int(proxy.bootstrap.rpartition(":")[2])
         admin = AdminClient({"bootstrap.servers": proxy.bootstrap, **QUICK})
-        admin.list_topics(timeout=10)
+        admin.list_topics(timeout=30)
         proxy.hold(Api.METADATA)
         with pytest.raises(KafkaException):
             admin.list_topics(timeout=0.3)

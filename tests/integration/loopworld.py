@@ -196,7 +196,7 @@ class World:
                     process.kill()
         self._registry.client.__exit__(None, None, None)
         admin = AdminClient(self.settings.client())
-        mine = [name for name in admin.list_topics(timeout=10).topics if self.u in name]
+        mine = [name for name in admin.list_topics(timeout=30).topics if self.u in name]
         for done in admin.delete_topics(mine).values():
             done.exception(30)
 

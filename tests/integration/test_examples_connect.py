@@ -158,7 +158,7 @@ def test_landings_that_are_posted_meet_their_predictions(project: Settings, topi
 
 def answers(url: str) -> bool:
     try:
-        return httpx2.get(url, timeout=5).status_code > 0
+        return httpx2.get(url, timeout=30).status_code > 0
     except httpx2.TransportError:
         return False
 

@@ -168,7 +168,7 @@ def test_a_topic_made_anew_has_new_records(project: Settings, topics: tuple[str,
     admin = AdminClient(project.client())
     admin.delete_topics([quarantine])[quarantine].result(20)
     end = time.monotonic() + 20
-    while quarantine in admin.list_topics(timeout=10).topics and time.monotonic() < end:
+    while quarantine in admin.list_topics(timeout=30).topics and time.monotonic() < end:
         time.sleep(0.1)
     admin.create_topics([NewTopic(quarantine, 2, 1, config={"retention.ms": "-1"})])[quarantine].result(20)
     hold(project, source, quarantine, [[GIVEN]])

@@ -95,7 +95,7 @@ def test_all_of_them_are_seen_and_have_copies_of_everything(three: Path) -> None
     assert found.bootstrap
     assert len(set(found.bootstrap.split(","))) == 3
     client = AdminClient(found.client())
-    assert len(client.list_topics(timeout=10).brokers) == 3
+    assert len(client.list_topics(timeout=30).brokers) == 3
     shown = headrace("status", "--json", cwd=three)
     assert {part["name"] for part in json.loads(shown.stdout)["parts"]} == set(RUNNING)
     both = headrace("logs", "-n", "1", cwd=three).stdout.splitlines()

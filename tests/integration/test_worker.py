@@ -130,7 +130,7 @@ def test_sigterm_finishes_the_batch_and_http_tells(project: Settings, topic: Cal
     wait_for(worker, "assigned")
 
     def get(path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
             return str(answer.read().decode())
 
     end = time.monotonic() + 30
