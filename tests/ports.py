@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import socket
 
+from headrace.stack.ports import candidates
+
 
 def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port: int = s.getsockname()[1]
-        return port
+    """One that no connection to elsewhere takes while the server that is to have it is away."""
+    for port in candidates():
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(s.getsockname()[1])
+    raise AssertionError("no port is free")

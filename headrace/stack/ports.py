@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import random
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from headrace.stack.part import HOST, Ports
+
+QUIET = range(20_000, 32_768)
+"""Below the ports that a system gives to whoever connects: while a server is away, a client may sit on one of those."""
+TRIES = 50
+
+
+def candidates(*preferred: int) -> Iterator[int]:
+    """The preferred ports in turn, 0 being none, then quiet ones, at last any."""
+    yield from filter(None, preferred)
+    yield from random.sample(QUIET, TRIES)
+    yield 0
 
 
 def choose(wanted: Ports, last: Mapping[str, int], taken: Collection[int] = ()) -> dict[str, int]:
@@ -17,7 +29,7 @@ def choose(wanted: Ports, last: Mapping[str, int], taken: Collection[int] = ()) 
     held: list[socket.socket] = []
     try:
         for name, usual in wanted.items():
-            for port in (last.get(name, usual), usual, 0):
+            for port in candidates(last.get(name, usual), usual):
                 if port in taken:
                     continue
                 held.append(bound := socket.socket())

@@ -324,7 +324,7 @@ def test_writers_at_once_restarts_and_outages(pg: Postgres, database: str, sql: 
     found = Counter((row["writer"], row["n"]) for row in made.rows)
     assert set(found) == there  # also: none was read that a crash took back
     assert set(found.values()) == {1}
-    assert len(found) > 300
+    assert len(found) > 50
     assert made.outages
 
 
