@@ -243,8 +243,9 @@ class KafkaSource:
 
     def alone(self) -> bool:
         """Whether nobody else is in the group under this consumer's name. Raises BrokerError, KafkaException."""
-        asked = admin(self.settings).describe_consumer_groups([self.group])[self.group]
-        named = [m.member_id for m in asked.result(ALONE_S).members if m.group_instance_id == self.instance]
+        client = admin(self.settings)  # kept until the result is in: without a name it would end before
+        asked = client.describe_consumer_groups([self.group], request_timeout=ALONE_S)[self.group]
+        named = [m.member_id for m in asked.result().members if m.group_instance_id == self.instance]
         return not named or self.consumer.memberid() in named
 
     def rewind(self, starts: Mapping[Partition, int]) -> None:

@@ -229,12 +229,18 @@ class Transactions:
                 if self._refusals == REFUSALS_MAX:
                     raise self._unusable("its transactions are refused", fault)
                 return False
-        if kind == "fenced" and not self._alone():
+        if kind == "fenced" and not self._is_alone():
             raise Fenced(f"the transactional id {self.id} was taken by another producer: {fault.str()}",
                          hint="two workers with the same --instance and slot? give each its own --instance")
         self.reopened += 1
         self.open()
         return self._decided(decide)
+
+    def _is_alone(self) -> bool:
+        try:
+            return self._alone()
+        except KafkaException as error:
+            raise self._unusable("it cannot be told whether another goes by its name", error.args[0]) from error
 
     def _decided(self, decide: Callable[[], bool]) -> bool:
         """The old transaction is over; the committed offsets say how, once they can be read."""

@@ -395,7 +395,7 @@ class FakeAdmin:
     def __init__(self, process: Process) -> None:
         self.process = process
 
-    def describe_consumer_groups(self, names: list[str]) -> dict[str, Any]:
+    def describe_consumer_groups(self, names: list[str], request_timeout: float) -> dict[str, Any]:
         members = [SimpleNamespace(member_id=m.id, group_instance_id=m.instance)
                    for m in self.process.broker.group.members.values()]
-        return {names[0]: SimpleNamespace(result=lambda timeout: SimpleNamespace(members=members))}
+        return {names[0]: SimpleNamespace(result=lambda: SimpleNamespace(members=members))}
