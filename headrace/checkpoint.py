@@ -229,28 +229,23 @@ class Transactions:
                 if self._refusals == REFUSALS_MAX:
                     raise self._unusable("its transactions are refused", fault)
                 return False
-        if kind == "fenced" and not self._is_alone():
+        if kind == "fenced" and not self._told(self._alone, "it cannot be told whether another one goes by its name"):
             raise Fenced(f"the transactional id {self.id} was taken by another producer: {fault.str()}",
                          hint="two workers with the same --instance and slot? give each its own --instance")
         self.reopened += 1
         self.open()
-        return self._decided(decide)
+        # the old transaction is over, and the committed offsets say how
+        return self._told(decide, "the outcome of its transaction cannot be read")
 
-    def _is_alone(self) -> bool:
-        try:
-            return self._alone()
-        except KafkaException as error:
-            raise self._unusable("it cannot be told whether another goes by its name", error.args[0]) from error
-
-    def _decided(self, decide: Callable[[], bool]) -> bool:
-        """The old transaction is over; the committed offsets say how, once they can be read."""
+    def _told(self, question: Callable[[], bool], otherwise: str) -> bool:
+        """The broker's answer, once it can give one: it may have just come back, and read its own files still."""
         end = time.monotonic() + self.deadline_s
         while True:
             try:
-                return decide()
+                return question()
             except KafkaException as error:
                 if time.monotonic() > end:
-                    raise self._unusable("the outcome of its transaction cannot be read", error.args[0]) from error
+                    raise self._unusable(otherwise, error.args[0]) from error
                 time.sleep(AGAIN_S)
 
     def _produce(self, producer: Producer, part: Outgoing) -> None:
