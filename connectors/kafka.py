@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -71,7 +71,7 @@ class KafkaSource:
         self.backlog = False
         self._told = -TELL_S
         self._fault: BaseException | None = None
-        self._paused = False
+        self._paused: set[Partition] = set()
         self._trouble = Trouble()
         conf = settings.client(
             group_id=group, enable_auto_commit=False, enable_partition_eof=True, auto_offset_reset="error",
@@ -113,7 +113,7 @@ class KafkaSource:
             gone = [(p.topic, p.partition) for p in partitions]
             with self._kept():
                 if self._paused:  # it may be remembered, and a partition that comes back would stand still
-                    self.resume()
+                    self.resume(self._paused)
             self.assigned -= set(gone)
             with self._kept():
                 assignment.revoked(gone)
@@ -222,15 +222,15 @@ class KafkaSource:
         asked = [TopicPartition(t, p) for t, p in partitions]
         return {(f.topic, f.partition): (f.offset, f.metadata) for f in self.consumer.committed(asked, timeout=30)}
 
-    def pause(self) -> None:
-        """Fetch nothing until `resume`, or a rebalance."""
-        self._paused = True
-        self.consumer.pause([TopicPartition(*at) for at in self.assigned])
+    def pause(self, partitions: Collection[Partition]) -> None:
+        """Fetch nothing of these until `resume`, or a rebalance."""
+        self._paused |= set(partitions)
+        self.consumer.pause([TopicPartition(*at) for at in partitions])
 
-    def resume(self) -> None:
+    def resume(self, partitions: Collection[Partition]) -> None:
         """Where each partition goes on is to be said by `rewind`."""
-        self._paused = False
-        self.consumer.resume([TopicPartition(*at) for at in self.assigned])
+        self.consumer.resume([TopicPartition(*at) for at in partitions])
+        self._paused -= set(partitions)
 
     def idle(self, timeout_s: float) -> bool:
         """Poll while paused: rebalances and troubles are heard of as by `poll`. False: a record came all the same, and

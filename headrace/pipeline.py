@@ -17,7 +17,7 @@ from headrace.batch import Batch, Frames, Message, Meta, Outgoing, Rejects, Span
 from headrace.codec import AvroSchema, Decoded, Decoder
 from headrace.connectors.kafka import KafkaSink, sink_for
 from headrace.connectors.quarantine import QuarantineSink, join, too_large
-from headrace.errors import UserError
+from headrace.errors import HeadraceError, Retriable, UserError
 from headrace.plan import DRIFT, Edge, Plan, SourcePlan, StepPlan
 from headrace.processor import Context, Partition, SmallState
 from headrace.retry import Retries
@@ -25,6 +25,8 @@ from headrace.schemadrift.watch import Sighting, Watch, events
 from headrace.settings import Settings
 from headrace.state import View
 
+HEAD_BYTES = 5
+"""Of a framed record: a zero, and the schema id."""
 Counts = dict[tuple[str, str, str], int]
 
 
@@ -94,7 +96,7 @@ class Pipeline:
                  store: Callable[[str, Partition], View] = _no_state,
                  partitions: Callable[[], Sequence[int]] = lambda: (), settings: Settings | None = None,
                  timed: Callable[[str], AbstractContextManager[Any]] = lambda step: nullcontext()) -> None:
-        self.plan, self.timed = plan, timed
+        self.plan, self.timed, self._writers = plan, timed, writers
         self.decoders = {source.name: Decoder(source.schema, writers) for source in plan.sources}
         self._watches = {} if state is _no_state else {source.name: Watch(
             plan, source, writers=writers, state=partial(state, source.name), partitions=partitions)
@@ -210,6 +212,28 @@ class Pipeline:
             mine = list(compress(messages, map(source.config.topic.__eq__, topics)))
             if mine:
                 yield source, Frames(mine, source.config.topic)
+
+    def unreadable(self, messages: Sequence[Message]) -> dict[Partition, int]:
+        """The partitions with a record whose writer's schema cannot be asked for now, each with its first offset here.
+        """
+        firsts: dict[Partition, int] = {}
+        ids: dict[Partition, set[bytes]] = {}
+        for message in messages:
+            at, value = (message.topic(), message.partition()), message.value()
+            firsts.setdefault(at, message.offset())
+            if value is not None and len(value) >= HEAD_BYTES and not value[0]:
+                ids.setdefault(at, set()).add(value[1:HEAD_BYTES])
+        away = {raw for raw in set().union(*ids.values()) if self._away(int.from_bytes(raw))}
+        return {at: firsts[at] for at, named in ids.items() if named & away}
+
+    def _away(self, schema_id: int) -> bool:
+        try:
+            self._writers(schema_id)
+        except Retriable:
+            return True
+        except HeadraceError:  # then its records are rejects
+            return False
+        return False
 
     def _seen(self, source: SourcePlan, sightings: list[Sighting], out: Outputs) -> Batch:
         """Sightings as rows, for those who read `<source>.drift`."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 5.0
 RETRY_AFTER_S = 2.0
+AWAY_TIMES = 2.0
+"""A registry that gave no answer for so long is left alone for as long, so many times: what needs none goes on."""
 UNKNOWN_FOR_S = 10.0
 """How long an id that the registry lacked is not asked for again: a batch of them must not be a batch of requests."""
 BOUNDS = {"timeout": TIMEOUT_S, "max.retries": 2, "retries.wait.ms": 100, "retries.max.wait.ms": 500}
@@ -42,6 +44,8 @@ class Registry:
         self.url = urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))  # for messages: no password
         self._schemas: dict[int, AvroSchema] = {}
         self._unknown: dict[int, float] = {}
+        self._away: RegistryUnreachable | None = None
+        self._away_until = 0.0
 
     @cached_property
     def client(self) -> SchemaRegistryClient:
@@ -62,12 +66,27 @@ class Registry:
             return self._schemas[schema_id]
         if monotonic() - self._unknown.get(schema_id, -UNKNOWN_FOR_S) < UNKNOWN_FOR_S:
             raise UnknownSchema(schema_id)
-        found = self._ask(lambda: self.client.get_schema(schema_id))
+        found = self._found(schema_id)
         if found is None:
             self._unknown[schema_id] = monotonic()
             raise UnknownSchema(schema_id)
         self._schemas[schema_id] = self._parse(found, f"schema {schema_id} of {self.url}")
         return self._schemas[schema_id]
+
+    def _found(self, schema_id: int) -> Schema | None:
+        """The answer to one id. While the registry is known to be away it is not asked: each question costs seconds."""
+        begun = monotonic()
+        if self._away is not None and begun < self._away_until:
+            raise RegistryUnreachable(self._away.what, retry_after_s=self._away_until - begun, hint=self._away.hint)
+        try:
+            found = self._ask(lambda: self.client.get_schema(schema_id))
+        except RegistryUnreachable as error:
+            now = monotonic()
+            error.retry_after_s = max(error.retry_after_s, AWAY_TIMES * (now - begun))
+            self._away, self._away_until = error, now + error.retry_after_s
+            raise
+        self._away = None
+        return found
 
     def register(self, subject: str, schema: AvroSchema) -> int:
         """The id of a schema under a subject; the one it had, if it was there. Raises SchemaError when it is refused

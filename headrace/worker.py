@@ -84,6 +84,14 @@ class Waiting:
     until: float
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A partition that is paused, to be read again from `offset` on at `until` (monotonic). The others go on."""
+
+    offset: int
+    until: float
+
+
 @dataclass(slots=True)
 class Pace:
     """Records committed, from the first batch polled to the last commit."""
@@ -122,6 +130,7 @@ class Worker:
         self._pace = Pace()
         self._poison = poison.Budget(plan.spec.poison)
         self._waiting: Waiting | None = None
+        self._held: dict[Partition, Held] = {}
         self._nonces = 0
         self._run = os.urandom(6).hex()  # nonces of this run begin with it
 
@@ -202,6 +211,7 @@ class Worker:
         for partition in partitions:
             self._done.pop(partition, None)
             self._eof.pop(partition, None)
+            self._held.pop(partition, None)
         log.info("revoked", extra={"flow": self.plan.flow, "partitions": [f"{t}/{p}" for t, p in partitions]})
 
     # ── the cycle ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -250,6 +260,7 @@ class Worker:
     def _poll(self) -> Polled | None:
         """One poll. None: the group rebalanced during it, and every partition is read from its committed offset on."""
         seen = self._rebalanced
+        self._release()
         polled = self.source.poll()
         if self._rebalanced == seen:
             return polled
@@ -280,14 +291,39 @@ class Worker:
             log.warning("waiting", extra={"flow": self.plan.flow, "reason": str(error),
                                           "retry_after_s": error.retry_after_s})
             self.state.undo()
-            self.source.pause()
-            self._waiting = Waiting(polled, time.monotonic() + min(error.retry_after_s, WAIT_S_MAX))
+            until = time.monotonic() + min(error.retry_after_s, WAIT_S_MAX)
+            if held := self.pipeline.unreadable(polled.messages):
+                return self._process_without(held, polled, until)
+            self.source.pause(self.source.assigned)
+            self._waiting = Waiting(polled, until)
             return None
         self.pipeline.settled()
-        if self._waiting is not None:  # read on behind it
-            self._rewind_to({(s.topic, s.partition): s.offset_last + 1 for s in outputs.spans})
+        self._read_on(outputs.spans)
         self._nonces += 1
         return InHand(outputs, polled, f"{self._run}{self._nonces:x}", polled.messages[-1].timestamp()[1])
+
+    def _process_without(self, held: Mapping[Partition, int], polled: Polled, until: float) -> InHand | None:
+        """The rest of a batch. These partitions, each from this offset on, wait: their schemas cannot be had now."""
+        self._read_on(Frames(polled.messages).spans())
+        self.source.pause(held)
+        self.source.rewind(held)
+        self._held |= {at: Held(offset, until) for at, offset in held.items()}
+        rest = [message for message in polled.messages if (message.topic(), message.partition()) not in held]
+        ends = {at: end for at, end in polled.ends.items() if at not in held}
+        return self._process(replace(polled, messages=rest, ends=ends)) if rest else None
+
+    def _release(self) -> None:
+        """Read on where a partition was held long enough."""
+        due = {at: held.offset for at, held in self._held.items() if time.monotonic() >= held.until}
+        if due:
+            self._held = {at: held for at, held in self._held.items() if at not in due}
+            self.source.resume(due)
+            self.source.rewind(due)
+
+    def _read_on(self, spans: Sequence[Span]) -> None:
+        """If it was a batch that waited: behind it."""
+        if self._waiting is not None:
+            self._rewind_to({(s.topic, s.partition): s.offset_last + 1 for s in spans})
 
     def _rewind(self, spans: Sequence[Span]) -> None:
         """Read these again; a partition named twice from its earlier span."""
@@ -303,8 +339,11 @@ class Worker:
         """Go on from here. Where a batch waits, all partitions are paused: all of them go on, and it waits no more."""
         if self._waiting is not None:
             self._waiting = None
-            self.source.resume()
+            self._held.clear()
+            self.source.resume(self.source.assigned)
             starts = self._done | starts
+        for at in starts.keys() & self._held.keys():
+            self._held[at] = replace(self._held[at], offset=starts[at])
         self.source.rewind(starts)
 
     def _write(self, hand: InHand, committer: ThreadPoolExecutor) -> Future[bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import time
@@ -10,12 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
+from confluent_kafka import Producer
 
+from headrace import codec
 from headrace.batch import read_lineage
 from headrace.lag import measure
+from headrace.registry import Registry
 from headrace.settings import Settings
-from tests.faults.test_kill import _in_order, committed_records, load, start, wait_for, write_flow
+from tests.faults.test_kill import SCHEMA, _in_order, committed_records, load, start, wait_for, write_flow
+from tests.integration.wire import wire
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 MOODY = '''
@@ -99,3 +105,52 @@ def test_a_worker_that_waits_takes_part_in_rebalances(project: Settings, topic: 
             worker.kill()
             worker.communicate()
     check(project, source, 4_000)
+
+
+def evolved(settings: Settings, topic: str, records: int) -> None:
+    """Readings by a schema with one more field, all to partition 0."""
+    field = {"name": "late", "type": ["null", "string"], "default": None}
+    schema = codec.parse(json.dumps({**SCHEMA, "fields": [*SCHEMA["fields"], field]}))  # type: ignore[misc]
+    number = Registry(settings.registry_client()).register(f"{topic}-value", schema)
+    rows = pa.RecordBatch.from_pydict({"n": list(range(records)), "sensor": ["s"] * records, "late": ["x"] * records},
+                                      schema=schema.arrow)
+    producer = Producer(settings.client(enable_idempotence=True))
+    for value in codec.Encoder(schema, schema.arrow, number).encode(rows):
+        producer.produce(topic, value, b"late", 0)
+    assert producer.flush(30) == 0
+
+
+def test_a_schema_that_cannot_be_had_holds_its_partition_only(project: Settings, topic: Callable[..., str]) -> None:
+    source = topic("held", partitions=4)
+    flow = f"held-{source[-6:]}"
+    write_flow(project.project, flow, source)
+    load(project, source, 4_000)
+
+    def lags() -> list[int]:
+        group = measure(project, [f"headrace.{flow}"])[f"headrace.{flow}"]
+        return [group.partitions[source, partition].lag or 0 for partition in range(4)]
+
+    def until(wanted: list[int]) -> None:
+        end = time.monotonic() + 90
+        while (found := lags()) != wanted:
+            assert time.monotonic() < end, f"lag is {found}, and not {wanted}"
+            time.sleep(0.3)
+
+    with wire(project.registry_url or "") as (line, url):
+        worker = start(project.project, flow, "--batch", "200", env={"HEADRACE_REGISTRY": url})
+        try:
+            wait_for(worker, "assigned")
+            until([0, 0, 0, 0])
+            line.cut()
+            evolved(project, source, 50)
+            load(project, source, 2_000)
+            wait_for(worker, "waiting")
+            until([550, 0, 0, 0])
+            line.mend()
+            until([0, 0, 0, 0])
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(30) == 0
+        finally:
+            worker.kill()
+            worker.communicate()
+    check(project, source, 6_050)

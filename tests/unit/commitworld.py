@@ -58,6 +58,8 @@ class Fold:
 
     def __init__(self, world: World, plan: Any, *, state: Any, store: Any, **rest: Any) -> None:
         self.world, self._state, self._store = world, state, store
+        self._away: int | None = None
+        """The partition whose schemas cannot be had."""
 
     def open(self) -> None:
         pass
@@ -74,10 +76,15 @@ class Fold:
     def revoked(self, partitions: Any) -> None:
         pass
 
+    def unreadable(self, messages: Sequence[Any]) -> dict[tuple[str, int], int]:
+        offsets = [message.offset() for message in messages if message.partition() == self._away]
+        return {("in", self._away): offsets[0]} if self._away is not None and offsets else {}
+
     def run(self, messages: Sequence[Any]) -> Outputs:
         process = self.world.running
         assert process is not None
-        if process.gate("pipeline") is not None:
+        if (fault := process.gate("pipeline")) is not None:
+            self._away = 0 if fault.applied else None
             raise Retriable("the registry is away", retry_after_s=1.0)
         frames = Frames(messages, "in")
         out = Outputs(len(messages), frames.spans(), frames=[frames])

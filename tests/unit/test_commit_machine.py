@@ -43,6 +43,8 @@ FATAL = [Fault(code, applied=applied) for applied in (False, True) for code in (
     KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, KafkaError._FATAL)]
 HUNG = [Fault(KafkaError._TIMED_OUT), Fault(KafkaError._TIMED_OUT, late=True)]
 """A call that does not return is given up; what it asked for may be done when nobody waits for it any more."""
+AWAY = Fault(KafkaError._TRANSPORT, "retry")
+"""The registry does; `applied`: only the schemas of partition 0 are not known yet."""
 FAULTS: dict[str, list[Fault]] = {
     "init": [*LOST[:3], FATAL[1]],
     "begin": [FATAL[3]],
@@ -56,7 +58,7 @@ FAULTS: dict[str, list[Fault]] = {
     "watermarks": [TIMED_OUT],
     "consume": [Fault(code, "message") for code in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN,
                                                     KafkaError._MAX_POLL_EXCEEDED)],
-    "pipeline": [Fault(KafkaError._TRANSPORT, "retry")],
+    "pipeline": [AWAY, replace(AWAY, applied=True), replace(AWAY, applied=True, times=2)],
 }
 KILLS = ["init", "begin", "produce", "send_offsets", "commit", "abort", "committed", "consume", "read", "pipeline"]
 slots = st.integers(0, SLOTS - 1)

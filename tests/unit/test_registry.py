@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,29 @@ def test_no_answer_is_worth_another_try_and_names_the_address_without_the_passwo
     assert f"http://127.0.0.1:{port}/path" in str(error.value)
     assert "pssst" not in str(error.value)
     assert "HEADRACE_REGISTRY" in str(error.value)
+
+
+def test_one_that_is_away_is_left_alone_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("headrace.registry.monotonic", lambda: now)
+    asked: list[int] = []
+    one = registry("http://127.0.0.1:1/path")
+
+    def ask(question: Any) -> Any:
+        nonlocal now
+        now += 15.0  # of a server that takes the question, and says nothing
+        asked.append(1)
+        raise RegistryUnreachable("no answer", retry_after_s=2.0)
+
+    monkeypatch.setattr(one, "_ask", ask)
+    waits = []
+    for later in (0.0, 0.0, 29.0, 1.5):
+        now += later
+        with pytest.raises(RegistryUnreachable) as error:
+            one.schema(7)
+        waits.append(error.value.retry_after_s)
+    assert waits == [30.0, 30.0, 1.0, 30.0]
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(("status", "body", "kind", "says"), [
