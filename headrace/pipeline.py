@@ -218,9 +218,10 @@ class Pipeline:
         """
         firsts: dict[Partition, int] = {}
         ids: dict[Partition, set[bytes]] = {}
-        for message in messages:
-            at, value = (message.topic(), message.partition()), message.value()
-            firsts.setdefault(at, message.offset())
+        read = Frames(messages)
+        places = zip(read.topics, read.partitions.tolist(), strict=True)
+        for at, offset, value in zip(places, read.offsets.tolist(), read.values, strict=True):
+            firsts.setdefault(at, offset)
             if value is not None and len(value) >= HEAD_BYTES and not value[0]:
                 ids.setdefault(at, set()).add(value[1:HEAD_BYTES])
         away = {raw for raw in set().union(*ids.values()) if self._away(int.from_bytes(raw))}
