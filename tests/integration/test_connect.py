@@ -65,7 +65,7 @@ def numbers(settings: Settings, topic: str) -> Counter[int]:
 
 def test_kill_9_neither_loses_nor_doubles(project: Settings, topic: Callable[..., str], tmp_path: Path) -> None:
     name, log = topic(partitions=2), tmp_path / "log"
-    path = write(project, name, [f"{n},s{n % 7}" for n in range(RECORDS)], key="n", rate_records_per_second="4000")
+    path = write(project, name, [f"{n},s{n % 7}" for n in range(RECORDS)], key="n", rate_records_per_second="1500")
     chance = random.Random()
     for _ in range(KILLS):
         process = start(project, path, "--log", "debug", log=log)

@@ -197,8 +197,12 @@ def test_kill_9_neither_loses_nor_doubles(project: Settings, topic: Callable[...
     for partition in range(2):
         produce(project, name, lines(range(partition * 3000, partition * 3000 + 3000)), partition=partition)
     file = folder / "connectors/sink.json"
-    file.write_text(json.dumps({key.replace("__", "."): value for key, value in keys(
-        name, batch__records="100", slow_s="0.02", consumer__override__session__timeout__ms="6000").items()}))
+
+    def write(slow_s: str) -> None:
+        file.write_text(json.dumps({key.replace("__", "."): value for key, value in keys(
+            name, batch__records="100", slow_s=slow_s, consumer__override__session__timeout__ms="6000").items()}))
+
+    write("0.4")  # 24 s of work, so that it is killed in the midst of it
     words = [sys.executable, "-m", "headrace", "connect", str(file), "--drain", "--json"]
     for _ in range(4):
         enough = len(numbers(project)) + 300
@@ -207,6 +211,7 @@ def test_kill_9_neither_loses_nor_doubles(project: Settings, topic: Callable[...
         process.kill()
         process.communicate()
     assert len(numbers(project)) < 6000, "it was done before the last kill: the test proves nothing"
+    write("0")  # now as fast as it goes
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert Counter(numbers(project)) == Counter(range(6000))

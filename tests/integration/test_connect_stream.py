@@ -52,8 +52,8 @@ def test_kill_9_of_a_file_stream_source(project: Settings, topic: Callable[..., 
     name, folder = topic(), project.project
     (folder / "in.txt").write_text("".join(f"line {n}\n" for n in range(LINES)))
     file = folder / "connectors/in.properties"
-    file.write_text(f"name=in-{name}\nconnector.class=FileStreamSource\nfile=in.txt\ntopic={name}\n"
-                    "rate.records.per.second=8000\n")
+    keys = f"name=in-{name}\nconnector.class=FileStreamSource\nfile=in.txt\ntopic={name}\n"
+    file.write_text(f"{keys}rate.records.per.second=1000\n")  # 40 s of work, so that it is killed in the midst of it
     words = [sys.executable, "-m", "headrace", "connect", str(file), "--log", "debug"]
     log, chance = folder / "log", random.Random()
     for _ in range(KILLS):
@@ -66,6 +66,7 @@ def test_kill_9_of_a_file_stream_source(project: Settings, topic: Callable[..., 
             process.kill()
             process.communicate()
     assert len(read(project, name)) < LINES, "it was done before the last kill: the test proves nothing"
+    file.write_text(keys)  # now as fast as it goes
     done = subprocess.run([*words, "--drain", "--json"], cwd=folder, capture_output=True, text=True, timeout=120,
                           check=False)
     assert done.returncode == 0, done.stderr
