@@ -66,6 +66,7 @@ def test_features_are_what_is_known_at_departure(it: Year) -> None:
     assert first["temp"] == seen.filter(pl.col("weather_hour") == hour)["temp"].item()
 
 
+@pytest.mark.full  # `make demo` does the same by real processes, and `.ci/run` holds it to the same figures
 def test_the_loop_beats_what_needs_no_loop(it: Year, played: Played) -> None:
     """The acceptance. The table is printed: `pytest -s` shows it."""
     winter, _ = loop_year.champion_of_winter(it)

@@ -96,4 +96,4 @@ def between(url: str, silence_s: float) -> Iterator[Proxy]:
     finally:
         proxy.shutdown()
         proxy.server_close()
-        thread.join(10)
+        thread.join(60)

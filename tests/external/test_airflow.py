@@ -245,7 +245,7 @@ def test_the_trigger_dag_reads_the_topic_itself(airflow: Server, project: Settin
     producer = Producer(project.client(enable_idempotence=True))
     for value in values:
         producer.produce(Retrain.home, bytes(value), b"m")
-    producer.flush(10)
+    producer.flush(60)
     airflow.api("PATCH", "dags/headrace_trigger", {"is_paused": False})
     try:
         until(lambda: len(airflow.runs(asked[0].id)) == 1, 180, lambda: airflow.api("GET", "dags/headrace_trigger"))

@@ -208,7 +208,7 @@ def test_a_sinks_whole_life(pair: Pair, stack: Stack) -> None:
     for side in (pair.real, pair.ours):
         for n in range(9):
             producer.produce(side.own["TOPIC"], f"line {n}".encode())
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
     pair.same("POST", "/connectors", {"name": "NAME", "config": SINK, "initial_state": "stopped"})
     pair.settles(f"{one}/status", states("STOPPED"))
     pair.same("GET", f"{one}/offsets")

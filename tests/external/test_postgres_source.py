@@ -314,9 +314,9 @@ def test_writers_at_once_restarts_and_outages(pg: Postgres, database: str, sql: 
     finally:
         stop.set()
         for one in writers:
-            one.join(30)
+            one.join(60)
     there = {(writer, n) for writer, n in sql("SELECT writer, n FROM t")}
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not there <= {(row["writer"], row["n"]) for row in made.rows}:
         assert time.monotonic() < end, "rows are missed"
         made.pull()
@@ -460,7 +460,7 @@ def test_a_growing_table_into_a_topic_over_restarts_of_both(pg: Postgres, databa
             assert watched.states == ["RUNNING"]
     finally:
         stop.set()
-        writer.join(30)
+        writer.join(60)
     (there,), = sql("SELECT count(*) FROM t")
     watched = Watched(spec, project)
     watched.task.start()

@@ -132,7 +132,7 @@ def hanging(client: dict[str, Any], topics: Iterable[str], grace_s: float = GRAC
     every = [TopicPartition(t, p) for t in topics for p in known[t].partitions]
     end = time.monotonic() + grace_s
     while True:
-        stable, last = ({at: done.result(30).offset for at, done in admin.list_offsets(
+        stable, last = ({at: done.result(60).offset for at, done in admin.list_offsets(
             dict.fromkeys(every, OffsetSpec.latest()), isolation_level=level, request_timeout=30).items()}
             for level in (IsolationLevel.READ_COMMITTED, IsolationLevel.READ_UNCOMMITTED))
         open_ = [f"{at.topic}/{at.partition}: {stable[at]} of {last[at]}" for at in every if stable[at] < last[at]]

@@ -85,7 +85,7 @@ def _limit(case: Case, limit: int) -> None:
     resource = ConfigResource(ResourceType.TOPIC, case.topics[0], incremental_configs=[entry])
     admin = AdminClient(case.world.settings.client())  # kept until it is answered
     for done in admin.incremental_alter_configs([resource]).values():
-        done.result(30)
+        done.result(60)
 
 
 def repeated(world: World, rng: random.Random, size: Size, off: str | None = None) -> Outcome:

@@ -27,11 +27,13 @@ ZOMBIES = (("stop", "produced"), ("stop", "offsets sent"), ("poll", "produced"))
 
 ANY = "any moment"
 """After its partitions were assigned."""
+UNSAFE = ("produced", "committed", ANY)
+"""Where a worker without a safeguard is killed: one breach is enough."""
 
 
 def at_each_stage(world: World, rng: random.Random, size: Size, off: str | None = None) -> Outcome:
     """kill -9 at each stage, and at any moment: one worker after another, all with the same id, at once."""
-    stages = [stage for stage in (*STAGES, ANY) if (off, stage) != ("offsets", "offsets sent")] * size.times
+    stages = [*(UNSAFE if off else (*STAGES, ANY))] * size.times
     rng.shuffle(stages)
     with world.case(rng, size.records) as case:
         batch = max(10, size.records // (len(stages) * (LIFE[1] + 1)))

@@ -22,7 +22,8 @@ from headrace.settings import Settings
 from headrace.stack.leash import leash
 from headrace.stack.lifecycle import ANY_PORTS, obituary, status, up
 from headrace.topics import TopicPlan, ensure, silent
-from tests.faults.test_kill import committed_records, load, start, wait_for, write_flow
+from tests.committed import committed_records
+from tests.faults.test_kill import load, start, wait_for, write_flow
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(280),
               pytest.mark.skipif(not hasattr(psutil.Process, "rlimit"), reason="the limit is set by Linux's prlimit")]
@@ -50,7 +51,7 @@ def fill(settings: Settings, topic: str) -> None:
         producer.poll(0.05)
         if refused:
             return
-    producer.flush(10)
+    producer.flush(60)
     assert refused, "the disk never was full"
 
 
@@ -76,7 +77,7 @@ def test_a_full_disk_is_waited_for(alone: Settings, request: pytest.FixtureReque
     up(alone.project)  # there is room again
     worker.terminate()
     try:
-        worker.communicate(timeout=20)
+        worker.communicate(timeout=60)
     except subprocess.TimeoutExpired:  # librdkafka may sit in send_offsets_to_transaction for ever; /health tells of it
         worker.kill()
         worker.communicate()

@@ -13,7 +13,8 @@ import pytest
 
 from headrace.batch import read_lineage
 from headrace.settings import Settings
-from tests.faults.test_kill import committed_records, start, wait_for
+from tests.committed import committed_records
+from tests.faults.test_kill import start, wait_for
 from tests.integration.flights import LABEL, PREDICTION, labels, predictions, produce, rows_of, write_joined
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300),

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from headrace import codec
 from headrace.batch import read_lineage
 from headrace.registry import Registry
 from headrace.settings import Settings
+from tests.committed import committed_records
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 
@@ -65,41 +66,7 @@ def load(settings: Settings, topic: str, records: int = RECORDS) -> None:
     producer = Producer(settings.client(enable_idempotence=True, linger_ms=20, queue_buffering_max_messages=1_000_000))
     for n, value in enumerate(values):
         producer.produce(topic, value[:7] if n % 100 == 7 else value, str(n % 97), n % PARTITIONS)
-    assert producer.flush(30) == 0
-
-
-def committed_records(settings: Settings, *topics: str) -> list[Any]:
-    """Everything a read_committed reader finds. What is open when it begins is waited for: somebody who was killed may
-    have left a transaction, which hides what came after it."""
-    reader = Consumer(settings.client(group_id="reader", enable_auto_commit=False, auto_offset_reset="earliest",
-                                      isolation_level="read_committed", enable_partition_eof=True))
-    every = [TopicPartition(t, p, 0) for t in topics for p in reader.list_topics(t).topics[t].partitions]
-    ends = dict(zip(map(_place, every), _log_ends(settings, every), strict=True))
-    reader.assign(every)
-    found, reached = [], dict.fromkeys(ends, -1)
-    while any(reached[at] < end for at, end in ends.items()):
-        for message in reader.consume(10_000, 1.0):
-            if (error := message.error()) is None:
-                found.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                reached[_place(message)] = message.offset()
-            else:
-                assert error.retriable(), error
-    reader.close()
-    return found
-
-
-def _place(of: Any) -> tuple[str, int]:
-    topic, partition = (of.topic, of.partition) if isinstance(of, TopicPartition) else (of.topic(), of.partition())
-    return topic, partition
-
-
-def _log_ends(settings: Settings, partitions: list[TopicPartition]) -> list[int]:
-    """Where they end, open transactions included."""
-    asks = Consumer(settings.client(group_id="reader", isolation_level="read_uncommitted"))
-    ends = [asks.get_watermark_offsets(partition, 30)[1] for partition in partitions]
-    asks.close()
-    return ends
+    assert producer.flush(60) == 0
 
 
 def start(project: Path, flow: str, *more: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:

@@ -82,13 +82,13 @@ class Bench:
         transactions = self.transactions(kind, **more)
         held = self.proxy.hold(Api.END_TXN, transactional_id=transactions.id, times=1, cut=True)
         fault = transactions.produce([self.part("committed")])
-        transactions.producer.flush(20)
+        transactions.producer.flush(60)
         begun = time.monotonic()
         assert transactions.commit(fault, [], None, undecided)
         returned_s = time.monotonic() - begun
         assert held.done == 1
         assert transactions.produce([self.part("aborted")]) is None
-        transactions.producer.flush(20)
+        transactions.producer.flush(60)
         late = held.release()
         self.abort(transactions)
         return Trial(returned_s, transactions.reopened, error_of(late))
@@ -98,14 +98,14 @@ class Bench:
         it is read, or nothing."""
         transactions = self.transactions(kind, **more)
         assert transactions.produce([self.part("aborted")]) is None
-        transactions.producer.flush(20)
+        transactions.producer.flush(60)
         held = self.proxy.hold(Api.END_TXN, transactional_id=transactions.id, times=1, cut=True)
         begun = time.monotonic()
         self.abort(transactions)
         returned_s = time.monotonic() - begun
         assert held.done == 1
         assert transactions.produce([self.part("first half")]) is None
-        transactions.producer.flush(20)
+        transactions.producer.flush(60)
         late = held.release()
         transactions.producer.produce(self.topic, b"second half", partition=1)
         transactions.commit(None, [], None, lambda: False)
@@ -124,7 +124,7 @@ class Bench:
                     assert held.done == 1
                     held.release()
                 assert transactions.commit(None, [], None, undecided)
-            [found] = consumer.committed([TopicPartition(self.topic, 0)], timeout=20)
+            [found] = consumer.committed([TopicPartition(self.topic, 0)], timeout=60)
         return int(found.offset)
 
     def readable(self) -> Counter[str]:
@@ -149,7 +149,7 @@ def member(settings: Settings, topic: str) -> Iterator[Consumer]:
     """A consumer in a group, with partitions."""
     consumer = Consumer(settings.client(group_id=f"{topic}-group"))
     consumer.subscribe([topic])
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while not consumer.assignment():
         consumer.poll(0.1)
         assert time.monotonic() < end, "the consumer was given nothing"

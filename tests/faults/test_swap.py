@@ -31,12 +31,13 @@ from headrace.registry import Registry
 from headrace.settings import Settings
 from headrace.testing import records
 from headrace.topics import TopicPlan, ensure
-from tests.faults.test_kill import committed_records, wait_for
+from tests.committed import Follower, committed_records
+from tests.faults.test_kill import wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300),
               pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")]  # of the registry's HTTP client
 
-RATE, SECONDS, PARTITIONS, VERSIONS = 20_000, 14, 2, 4
+RATE, PARTITIONS, VERSIONS = 20_000, 2, 4
 NAMES = tuple(f"c{n}" for n in range(VERSIONS))
 SAMPLE = 20_000
 TARGET_MS = 50
@@ -73,7 +74,7 @@ while sent < len(values):
     sent += tick
     producer.poll(0)
     time.sleep(max(0.0, begun + sent / rate - time.perf_counter()))
-assert producer.flush(30) == 0
+assert producer.flush(60) == 0
 print(len(values) / (time.perf_counter() - begun))
 """
 
@@ -120,7 +121,7 @@ class Switcher:
         self.producer.produce(self.topic, self.encoder.encode(rows)[0], b"m")
         if self.transactional:
             self.producer.commit_transaction(30)
-        assert self.producer.flush(30) == 0
+        assert self.producer.flush(60) == 0
 
 
 def written(project: Settings, source: str, swap: str) -> str:
@@ -171,7 +172,7 @@ def decoded(settings: Settings, messages: list[Any]) -> pa.RecordBatch:
 def test_swaps_under_load(project: Settings, topic: Callable[..., str], tmp_path: Path,
                           request: pytest.FixtureRequest) -> None:
     """By default one swap has to fall into the stream: on a machine that is busy a version takes seconds to load."""
-    fewest = 5 if request.config.getoption("--faults") == "full" else 2
+    fewest, seconds = (5, 14) if request.config.getoption("--faults") == "full" else (2, 8)
     seed = random.randrange(1 << 30)
     chance = random.Random(seed)
     print(f"seed {seed}")
@@ -179,7 +180,7 @@ def test_swaps_under_load(project: Settings, topic: Callable[..., str], tmp_path
     source = topic("readings", partitions=PARTITIONS)
     scored = f"{source}.scored"
     control = written(project, source, "when_ready")
-    rows, values = payloads(project, source, RATE * SECONDS)
+    rows, values = payloads(project, source, RATE * seconds)
     assert len(set(map(len, values))) == 1
     (tmp_path / "values").write_bytes(len(values[0]).to_bytes(4, "big") + b"".join(values))
     ensure(project, [TopicPlan(scored, PARTITIONS, {"message.timestamp.type": "LogAppendTime"})])
@@ -206,12 +207,11 @@ def test_swaps_under_load(project: Settings, topic: Callable[..., str], tmp_path
 def drained(settings: Settings, topic: str, wanted: int, look_s: float = 1.0) -> list[Any]:
     """All records of a topic, once there are so many."""
     end = time.monotonic() + 90
-    while True:
-        messages = sorted(committed_records(settings, topic), key=lambda m: (m.partition(), m.offset()))
-        if len(messages) >= wanted:
-            return messages
-        assert time.monotonic() < end, f"{len(messages)} of {wanted}"
-        time.sleep(look_s)
+    with closing(Follower(settings, topic)) as follower:
+        while len(messages := follower.all()) < wanted:
+            assert time.monotonic() < end, f"{len(messages)} of {wanted}"
+            time.sleep(look_s)
+    return sorted(messages, key=lambda m: (m.partition(), m.offset()))
 
 
 def check(settings: Settings, messages: list[Any], rows: pa.RecordBatch, store: ModelStore, order: list[str],
@@ -258,6 +258,7 @@ def latencies(messages: list[Any], source: str, settings: Settings, times: list[
           f"else {np.percentile(took[~near], [50, 99, 100])}; loading took {max(loads or [0]):.3f} s at most")
 
 
+@pytest.mark.full
 def test_what_a_swap_adds_to_a_batch(project: Settings, topic: Callable[..., str]) -> None:
     """The step by itself, fed batch after batch while versions change: what its `process` takes. Printed."""
     versions(project)
@@ -316,7 +317,7 @@ def test_at_once_is_at_once(project: Settings, topic: Callable[..., str]) -> Non
         for n in range(turn * 500 + 250, turn * 500 + 500):
             producer.produce(source, values[n], str(n).encode(), n % PARTITIONS)
             wanted.append((n, version))
-        assert producer.flush(30) == 0
+        assert producer.flush(60) == 0
         messages = drained(project, scored, (turn + 1) * 500, look_s=0.1)
     ended(worker)
     out = decoded(project, messages)

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from headrace.settings import Settings
-from tests.faults.test_kill import committed_records, start, wait_for
+from tests.committed import committed_records
+from tests.faults.test_kill import start, wait_for
 from tests.integration.stateful import PARTITIONS, SCHEMA, load
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]

@@ -177,4 +177,4 @@ def produce(settings: Settings, topic: str, values: list[bytes | None], *, keys:
         where: Mapping[str, Any] = {} if partition is None else {"partition": partition}
         producer.produce(topic, value=value, key=keys[at] if keys else None, headers=headers or [],
                          timestamp=timestamp, **where)
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0

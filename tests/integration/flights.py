@@ -13,7 +13,7 @@ from headrace import codec
 from headrace.codec import AvroSchema, Decoder
 from headrace.registry import Registry
 from headrace.settings import Settings
-from tests.faults.test_kill import committed_records
+from tests.committed import committed_records
 from tests.integration.held import encode
 
 PARTITIONS = 4
@@ -106,7 +106,7 @@ def produce(settings: Settings, topic: str, schema: dict[str, Any], rows: Sequen
     for row, value in zip(rows, values, strict=True):
         producer.produce(topic, value, row["flight_id"])
         producer.poll(0)
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
 
 
 def rows_of(settings: Settings, topic: str) -> list[dict[str, Any]]:

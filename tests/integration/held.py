@@ -17,7 +17,7 @@ from headrace.cli import build
 from headrace.connectors.quarantine import QuarantineSink
 from headrace.registry import Registry
 from headrace.settings import Settings
-from tests.faults.test_kill import committed_records
+from tests.committed import committed_records
 
 SCHEMA = codec.parse(json.dumps({"type": "record", "name": "Reading", "fields": [
     {"name": "n", "type": "long"}, {"name": "sensor", "type": ["null", "string"]},
@@ -41,7 +41,7 @@ def write(settings: Settings, topic: str, values: Sequence[bytes | None], keys: 
     for n, value in enumerate(values):
         producer.produce(topic, value, keys[n] if keys else str(n).encode(), n % partitions, timestamp=timestamp_ms + n,
                          headers=list(headers), on_delivery=lambda error, _: refused.append(error) if error else None)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     assert not refused, refused
 
 
@@ -67,4 +67,4 @@ def hold(settings: Settings, source: str, quarantine: str, reasons: Sequence[Seq
     producer = Producer(settings.client(enable_idempotence=True))
     for value, key, at_ms, headers in zip(out.values, out.keys, out.timestamps_ms, out.headers, strict=True):
         producer.produce(quarantine, value, key, timestamp=at_ms, headers=headers)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0

@@ -34,7 +34,7 @@ from headrace.loopview import topic_of
 from headrace.loopview.word import word
 from headrace.registry import Registry
 from headrace.settings import Settings
-from tests.faults.test_kill import committed_records
+from tests.committed import Follower
 
 Event = TypeVar("Event", bound=ControlEvent)
 Row = dict[str, Any]
@@ -158,6 +158,7 @@ class World:
             (folder / f"flows/{name}.yaml").write_text(text.format(**said))
         self._registry = Registry(settings.registry_client())
         self._ids: dict[str, int] = {}
+        self._followers: dict[str, Follower] = {}
 
     # processes
 
@@ -195,6 +196,8 @@ class World:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
         self._registry.client.__exit__(None, None, None)
+        for follower in self._followers.values():
+            follower.close()
         admin = AdminClient(self.settings.client())
         mine = [name for name in admin.list_topics(timeout=30).topics if self.u in name]
         for done in admin.delete_topics(mine).values():
@@ -212,8 +215,9 @@ class World:
         end = time.monotonic() + seconds
         while not (found := true()):
             self.alive()
-            logs = "".join(f"\n{name}: …{self.log(name)}" for name in self.processes)
-            assert time.monotonic() < end, f"{what} did not come in {seconds:g} s:{logs}"
+            if time.monotonic() > end:
+                logs = "".join(f"\n{name}: …{self.log(name)}" for name in self.processes)
+                raise AssertionError(f"{what} did not come in {seconds:g} s:{logs}")
             time.sleep(0.25)
         return found
 
@@ -235,7 +239,7 @@ class World:
             producer.produce(topic, value, key)
         if transactional:
             producer.commit_transaction(30)
-        assert producer.flush(30) == 0
+        assert producer.flush(60) == 0
 
     def produce(self, name: str, rows: Sequence[Row]) -> None:
         """Rows of a data topic: readings, labels."""
@@ -268,7 +272,9 @@ class World:
 
     def records(self, topic: str) -> list[Any]:
         """What a read_committed reader finds, in order."""
-        return sorted(committed_records(self.settings, topic), key=lambda m: (m.partition(), m.offset()))
+        if topic not in self._followers:
+            self._followers[topic] = Follower(self.settings, topic)
+        return sorted(self._followers[topic].all(), key=lambda m: (m.partition(), m.offset()))
 
     def rows(self, name: str) -> list[Row]:
         """The rows of a data topic."""

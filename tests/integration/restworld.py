@@ -104,7 +104,7 @@ def process(project: Path, of: str, log: Path) -> Iterator[Worker]:
     finally:
         started.terminate()
         try:
-            started.wait(30)
+            started.wait(60)
         except subprocess.TimeoutExpired:
             started.kill()
             started.wait()

@@ -14,7 +14,7 @@ from confluent_kafka import Producer
 from headrace import codec
 from headrace.registry import Registry
 from headrace.settings import Settings
-from tests.faults.test_kill import committed_records
+from tests.committed import committed_records
 
 PARTITIONS = 4
 SCHEMA = {"type": "record", "name": "Tick", "fields": [
@@ -66,7 +66,7 @@ def load(settings: Settings, topic: str, numbers: Iterable[int]) -> None:
     producer = Producer(settings.client(enable_idempotence=True, linger_ms=20, queue_buffering_max_messages=1_000_000))
     for n, value in zip(ns, codec.Encoder(schema, schema.arrow, number).encode(rows), strict=True):
         producer.produce(topic, value, str(n), n % PARTITIONS)
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
 
 
 def decoded(settings: Settings, topic: str) -> list[dict[str, Any]]:

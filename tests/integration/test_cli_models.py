@@ -126,7 +126,7 @@ def send(here: Settings, topic: str, payloads: Sequence[bytes]) -> None:
     producer = Producer(here.client(enable_idempotence=True))
     for payload in payloads:
         producer.produce(topic, payload, MODEL.encode())
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
 
 
 def say(here: Settings, control: str, *events: ControlEvent) -> None:
@@ -179,7 +179,7 @@ def test_the_loop_obeys_a_person(here: Settings, control: str) -> None:
     past = TopicPartition(topic_of(control, Switch), 0, seen[1]["epoch"] + 1)
     admin = AdminClient(here.client())
     [cut] = admin.delete_records([past]).values()
-    cut.result(20)
+    cut.result(60)
     assert len(read(here, control).switches) == 3
     assert told(here, "models", "history", MODEL, *at)["switches"] == seen, "the audit log has them"
     table = ok(here, "models", "history", MODEL, *at)

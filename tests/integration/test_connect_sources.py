@@ -53,7 +53,7 @@ def drain(settings: Settings, **keys: str) -> Watched:
     watched = Watched(made(settings, **keys), settings, drain=True)
     watched.task.start()
     watched.expect("ENDED")
-    assert watched.task.join(20)
+    assert watched.task.join(60)
     return watched
 
 
@@ -133,7 +133,7 @@ def test_a_webhook_over_kills_with_keys_takes_each_once(project: Settings, topic
     stop = threading.Event()
 
     def send(first: int) -> None:
-        with httpx2.Client(timeout=10, verify=False) as client:
+        with httpx2.Client(timeout=60, verify=False) as client:
             number = first
             while not stop.is_set():
                 tries[number] += 1
@@ -164,9 +164,9 @@ def test_a_webhook_over_kills_with_keys_takes_each_once(project: Settings, topic
     finally:
         stop.set()
         for one in senders:
-            one.join(30)
+            one.join(60)
         process.terminate()
-        process.wait(30)
+        process.wait(60)
     found = Counter(ids(project, name))
     assert set(found.values()) == {1}
     assert set(heard) <= set(found)
@@ -181,7 +181,7 @@ def test_a_webhook_without_schema_and_its_headers(project: Settings, topic: Call
     watched.task.start()
     watched.expect("RUNNING")
     try:
-        with httpx2.Client(timeout=20, verify=False) as client:
+        with httpx2.Client(timeout=60, verify=False) as client:
             for _ in range(2):
                 answer = client.post(f"http://127.0.0.1:{port}/gh",
                                      json=[{"action": "opened", "n": 1}, {"ref": "main"}],
@@ -218,7 +218,7 @@ def api() -> Iterator[tuple[str, list[dict[str, Any]], list[int]]]:
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/", rows, trouble
     server.shutdown()
-    thread.join(10)
+    thread.join(60)
     server.server_close()
 
 

@@ -15,7 +15,8 @@ import pytest
 from headrace.batch import read_lineage
 from headrace.lag import measure
 from headrace.settings import Settings
-from tests.faults.test_kill import _in_order, committed_records, load, start, write_flow
+from tests.committed import committed_records
+from tests.faults.test_kill import _in_order, load, start, write_flow
 from tests.integration.test_worker import drain, reasons
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]

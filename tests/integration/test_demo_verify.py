@@ -28,7 +28,7 @@ def staged(project: Settings, topic: object) -> Staged:
     producer = Producer(project.client(enable_idempotence=True))
     for _ in range(100):
         producer.produce(made.source, b"x")
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
     return made
 
 
@@ -49,7 +49,7 @@ def test_the_counting_sees_what_is_wrong(project: Settings, staged: Staged, offs
     for topic, offset in zip(topics, offsets, strict=False):
         place = (0).to_bytes(4, "big") + offset.to_bytes(8, "big") + staged.source.encode()
         producer.produce(topic, b"y", headers=[("headrace.src", place), *(held if "quarantine" in topic else [])])
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
     found = verify.tally(project, staged)
     assert (found.records_in, found.lost, found.doubled, found.strangers) == (100, lost, doubled, strangers)
     assert found.whole == (lost == doubled == strangers == 0)
@@ -69,7 +69,7 @@ def test_an_aborted_output_does_not_count(project: Settings, staged: Staged) -> 
         for offset in range(100):
             place = (0).to_bytes(4, "big") + offset.to_bytes(8, "big") + staged.source.encode()
             producer.produce(staged.outputs[0], b"y", headers=[("headrace.src", place)])
-        producer.flush(30)
+        producer.flush(60)
         end(30)
     found = verify.tally(project, staged)
     assert found.whole

@@ -63,7 +63,7 @@ class Writer:
         self.producer.begin_transaction()
         for topic, value in records:
             self.producer.produce(topic, value, b"arrivals/watch")
-        self.producer.flush(10)
+        self.producer.flush(60)
         if commit:
             self.producer.commit_transaction(30)
         else:
@@ -105,7 +105,7 @@ def start(project: Settings) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 def stop(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
 
 
 def kill(process: subprocess.Popen[str]) -> None:
@@ -216,7 +216,7 @@ def test_a_faust_app_of_ones_own_reads_and_writes_avro(project: Settings, regist
     producer = Producer(project.client(enable_idempotence=True))
     for i, value in enumerate(values):
         producer.produce(source, value, str(i).encode())
-    producer.flush(10)
+    producer.flush(60)
 
     own = start("own.py", source, target, f"own-{uuid.uuid4().hex[:8]}")
     consumer = Consumer(project.client(group_id=uuid.uuid4().hex, auto_offset_reset="earliest"))

@@ -16,7 +16,8 @@ from headrace import codec
 from headrace.batch import read_lineage
 from headrace.flowtest import run as run_tests
 from headrace.settings import Settings
-from tests.faults.test_kill import committed_records, start, wait_for
+from tests.committed import committed_records
+from tests.faults.test_kill import start, wait_for
 from tests.integration.flights import LABEL, PREDICTION, labels, predictions, produce, rows_of, write_joined
 from tests.integration.held import cli, encode
 from tests.integration.test_worker import drain
@@ -65,7 +66,7 @@ def test_two_workers_take_over_from_each_other(project: Settings, topic: Callabl
     assert first.communicate(timeout=60)
     produce(project, made.labels, LABEL, labels(N // 2, N))
     second.send_signal(signal.SIGKILL)
-    second.communicate(timeout=20)
+    second.communicate(timeout=60)
     for instance in ("one", "two"):  # the killed one is a member of the group still: its partitions wait for it
         drain(project, made.name, "--instance", instance)
     assert pairs(project, made.judged) == Counter((n, n) for n in range(N) if n % 10)
@@ -151,7 +152,7 @@ def planes(project: Settings, topic: str, seats: dict[str, int | None]) -> None:
     producer = Producer(project.client(enable_idempotence=True))
     for name, value in (*zip(there, values, strict=True), *((t, None) for t, n in seats.items() if n is None)):
         producer.produce(topic, value, name)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
 
 
 def test_a_lookup_follows_its_topic(project: Settings, topic: Callable[..., str]) -> None:
@@ -166,7 +167,7 @@ def test_a_lookup_follows_its_topic(project: Settings, topic: Callable[..., str]
     planes(project, table, {"f1": 1_001, "f2": None})
     broken = Producer(project.client(enable_idempotence=True))
     broken.produce(table, b"no plane", "f3")
-    assert broken.flush(20) == 0
+    assert broken.flush(60) == 0
     worker = start(project.project, "seats")
     wait_for(worker, "table rows passed over")
     wait_for(worker, "assigned")
@@ -174,9 +175,10 @@ def test_a_lookup_follows_its_topic(project: Settings, topic: Callable[..., str]
     seated, unknown = f"{source}.seated", f"{source}.unknown"
 
     def until(count: int) -> None:
-        end = time.monotonic() + 30
+        end = time.monotonic() + 60
         while len(committed_records(project, seated, unknown)) < count:
             assert time.monotonic() < end, f"{count} records did not come"
+            time.sleep(0.2)
 
     until(4)
     planes(project, table, {"f0": 500, "f2": 502, "f1": None})

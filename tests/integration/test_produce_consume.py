@@ -113,7 +113,7 @@ def test_keys_meet_those_of_java_producers(run: Run, project: Settings, topic: C
     java = Producer(project.client(enable_idempotence=True, partitioner="murmur2_random"))
     for n in range(50):
         java.produce(name, b"x", str(n))
-    assert java.flush(20) == 0
+    assert java.flush(60) == 0
     places: dict[bytes, set[int]] = {}
     for message in read(project, name):
         places.setdefault(message.key(), set()).add(message.partition())
@@ -128,7 +128,7 @@ def test_what_cannot_be_decoded_is_shown_with_its_reason(run: Run, project: Sett
     producer = Producer(project.client(enable_idempotence=True))
     for value in (b"hello", None, b"\0\x00\x01", b"\0\x7f\x00\x00\x00x"):
         producer.produce(name, value, key=b"\xff", headers=[("h", b"v")])
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     got = lines(run("consume", name, "--from-beginning", "-n", "5", "--headers"))
     assert got[0]["value"] == {"n": 1, "sensor": None, "at": None}
     assert [r["error"].partition(":")[0] for r in got[1:]] == ["wrong_magic", "null_value", "truncated_header",
@@ -167,7 +167,7 @@ def test_it_follows_until_interrupted(run: Run, project: Settings, topic: Callab
                     break
                 time.sleep(0.3)
             reading.send_signal(signal.SIGINT)
-            assert reading.wait(20) == 0
+            assert reading.wait(60) == 0
         finally:
             reading.kill()
             reading.wait()

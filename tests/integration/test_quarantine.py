@@ -151,7 +151,7 @@ def test_what_cannot_go_is_left_with_its_reason(project: Settings, topics: tuple
     narrow = ConfigEntry("max.message.bytes", "2000", incremental_operation=AlterConfigOpType.SET)
     for changed in admin.incremental_alter_configs(
             [ConfigResource(ResourceType.TOPIC, source, incremental_configs=[narrow])]).values():
-        changed.result(20)
+        changed.result(60)
     done = replay(project, quarantine, Mend())
     assert done.skipped == {"truncated_header": 1, "null_value": 1, "oversized": 1, "no_source": 1}
     assert len(sent_back(project, source)) == sum(done.sent.values()) == 1
@@ -166,11 +166,11 @@ def test_a_topic_made_anew_has_new_records(project: Settings, topics: tuple[str,
     n = filled(project, topics, 4)
     replay(project, quarantine, Mend())
     admin = AdminClient(project.client())
-    admin.delete_topics([quarantine])[quarantine].result(20)
-    end = time.monotonic() + 20
+    admin.delete_topics([quarantine])[quarantine].result(60)
+    end = time.monotonic() + 60
     while quarantine in admin.list_topics(timeout=30).topics and time.monotonic() < end:
         time.sleep(0.1)
-    admin.create_topics([NewTopic(quarantine, 2, 1, config={"retention.ms": "-1"})])[quarantine].result(20)
+    admin.create_topics([NewTopic(quarantine, 2, 1, config={"retention.ms": "-1"})])[quarantine].result(60)
     hold(project, source, quarantine, [[GIVEN]])
     done = replay(project, quarantine, Mend())
     assert (done.already, sum(done.sent.values())) == (0, 2 * n), "the four first ones, and the four sent back"
@@ -227,7 +227,7 @@ def transaction(settings: Settings, name: str, key: bytes, marker: bytes) -> Pro
     producer.init_transactions(30)
     producer.begin_transaction()
     producer.produce(REPLAYED, marker, key)
-    producer.flush(20)
+    producer.flush(60)
     return producer
 
 

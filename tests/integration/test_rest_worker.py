@@ -119,7 +119,7 @@ def produce(project: Settings, topic: str, values: list[bytes]) -> None:
     producer = Producer(project.client(enable_idempotence=True, linger_ms=5))
     for value in values:
         producer.produce(topic, value)
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
 
 
 def test_a_new_worker_goes_on_where_a_killed_one_stopped(
@@ -181,22 +181,22 @@ def test_the_store_tells_whom_it_shut_out(project: Settings) -> None:
     heard: list[Fenced] = []
     one = Topics(project, of, "one", heard.append)
     one.open()
-    one.put(store.CONFIGS, ("connector", "c"), {"config": {"a": "ü"}, "target": "RUNNING"}).result(30)
+    one.put(store.CONFIGS, ("connector", "c"), {"config": {"a": "ü"}, "target": "RUNNING"}).result(60)
     one.put(store.STATUS, ("task", "c", 0), {"state": "RUNNING"})
     one.put(store.STATUS, ("task", "c", 0), None)
-    one.put(store.STATUS, ("task", "c", 1), {"state": "FAILED"}).result(30)
+    one.put(store.STATUS, ("task", "c", 1), {"state": "FAILED"}).result(60)
     two = Topics(project, of, "two", heard.append)
     configs, statuses = two.open()
     assert configs == {("connector", "c"): {"config": {"a": "ü"}, "target": "RUNNING"}}
     assert statuses[("task", "c", 1)] == {"state": "FAILED"}
     assert ("task", "c", 0) not in statuses
     with pytest.raises(Fenced):
-        one.put(store.CONFIGS, ("connector", "c"), None).result(30)
+        one.put(store.CONFIGS, ("connector", "c"), None).result(60)
     assert len(heard) == 1
     assert one.ailing()
     other = Topics(project, group(), "other", heard.append)
     assert other.open()[0] == {}  # groups know nothing of each other
-    two.put(store.CONFIGS, ("connector", "c"), None).result(30)
+    two.put(store.CONFIGS, ("connector", "c"), None).result(60)
     for each in (one, two, other):
         each.close()
 

@@ -26,7 +26,8 @@ from headrace.observe import Observer
 from headrace.registry import Registry
 from headrace.settings import Settings
 from headrace.worker import Worker
-from tests.faults.test_kill import committed_records, start, wait_for
+from tests.committed import committed_records
+from tests.faults.test_kill import start, wait_for
 from tests.integration.test_worker import drain
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -83,7 +84,7 @@ class Shop:
         rows = pa.RecordBatch.from_pydict(named, schema=schema.arrow)
         for at, value in enumerate(Encoder(schema, schema.arrow, number).encode(rows)):
             self.producer.produce(self.source, value, partition=partitions[at % len(partitions)])
-        assert self.producer.flush(30) == 0
+        assert self.producer.flush(60) == 0
         return number
 
     def run(self) -> Observer:
@@ -189,7 +190,7 @@ def test_the_command_shows_the_schemas_of_a_topic_and_what_they_do(shop: Shop) -
     full, less, more = shop.load(FULL, 40), shop.load(LESS, 40, [0, 1]), shop.load(MORE, 20, [0])
     shop.producer.produce(shop.source, b"\x01\x02", partition=3)
     shop.producer.produce(shop.source, None, partition=3)
-    shop.producer.flush(10)
+    shop.producer.flush(60)
     told = json.loads(shop.drift("--json").stdout)
     assert (told["records"], told["unframed"], told["nulls"], told["gaps"]) == (102, 1, 1, {})
     assert told["flows"] == [shop.flow]

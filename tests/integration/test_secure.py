@@ -33,7 +33,8 @@ from headrace.stack.leash import leash
 from headrace.stack.lifecycle import ANY_PORTS, Where, up
 from headrace.stack.tools import kafka_tool
 from headrace.topics import TopicPlan, ensure
-from tests.faults.test_kill import committed_records, load, start, write_flow
+from tests.committed import committed_records
+from tests.faults.test_kill import load, start, write_flow
 from tests.integration.test_stack import OURS, headrace, ours, states
 
 pytestmark = pytest.mark.integration
@@ -115,7 +116,7 @@ def produced(found: Settings, topic: str) -> str:
     reports: list[KafkaError | None] = []
     producer = Producer(found.client(message_timeout_ms=20_000))
     producer.produce(topic, b"x", on_delivery=lambda error, message: reports.append(error))
-    producer.flush(30)
+    producer.flush(60)
     return "" if reports == [None] else code_of(reports[0])  # type: ignore[arg-type]
 
 
@@ -146,7 +147,7 @@ def transacted(found: Settings, transactional_id: str) -> str:
 def asked(futures: dict[Any, Any]) -> str:
     """What an admin's request becomes."""
     try:
-        [future.result(30) for future in futures.values()]
+        [future.result(60) for future in futures.values()]
     except KafkaException as error:
         return code_of(error)
     return ""
@@ -189,7 +190,7 @@ def test_what_each_role_may_and_may_not(login: Callable[[str], Settings]) -> Non
     for name in ("worker", "reader"):
         assert asked(clients[name].delete_topics(["roles"])) == "TOPIC_AUTHORIZATION_FAILED"
         assert asked(clients[name].create_acls([everything])) == "CLUSTER_AUTHORIZATION_FAILED"
-        assert not any(topic.startswith("__") for topic in clients[name].list_topics(timeout=20).topics)
+        assert not any(topic.startswith("__") for topic in clients[name].list_topics(timeout=60).topics)
     assert asked(clients["reader"].create_topics([NewTopic("by.reader", 1)])) == "TOPIC_AUTHORIZATION_FAILED"
     assert asked(clients["admin"].delete_topics(["roles"])) == ""
 
@@ -264,7 +265,7 @@ def test_a_sink_nobody_may_write_ends_the_flow_and_says_so(stack_folder: Path, l
     producer = Producer(worker.client())
     for n in range(5):
         producer.produce("shut", b"no record", str(n))
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     ended = told("run", "shut", "--drain", cwd=stack_folder)
     assert ended.returncode == 3
     assert "user “worker” may not do this with the topic" in ended.stderr

@@ -94,14 +94,14 @@ def until(happens: Callable[[], bool], what: str, timeout_s: float = 20) -> None
 
 def create(found: settings.Settings, topic: str, partitions: int) -> None:
     admin = AdminClient(found.client())  # kept until the result is in: without a name it would end before
-    admin.create_topics([NewTopic(topic, partitions)])[topic].result(20)
+    admin.create_topics([NewTopic(topic, partitions)])[topic].result(60)
 
 
 def produce(found: settings.Settings, topic: str, values: list[bytes]) -> None:
     producer = Producer(found.client(enable_idempotence=True))
     for value in values:
         producer.produce(topic, value)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
 
 
 def consume(found: settings.Settings, topic: str, n: int) -> list[bytes | None]:
@@ -137,7 +137,7 @@ def test_a_topic_nobody_declared_is_not_created(running: Path) -> None:
     refused: list[object] = []
     producer = Producer(found.client(enable_idempotence=True, message_timeout_ms=3000))
     producer.produce("typing.eror", b"x", on_delivery=lambda error, message: refused.append(error))
-    producer.flush(10)
+    producer.flush(60)
     assert refused[0] is not None
     assert "typing.eror" not in AdminClient(found.client()).list_topics(timeout=30).topics
 
@@ -158,7 +158,7 @@ def test_transactions_work(running: Path) -> None:
     for value, end in ((b"aborted", producer.abort_transaction), (b"committed", producer.commit_transaction)):
         producer.begin_transaction()
         producer.produce("once", value)
-        producer.flush(20)
+        producer.flush(60)
         end(20)
     assert consume(found, "once", 1) == [b"committed"]
 
@@ -189,7 +189,7 @@ def test_logs_follow_shows_what_comes(running: Path) -> None:
             log.write("a line of this test\n")
         assert any("a line of this test" in line for line in following.stdout)
         following.send_signal(signal.SIGINT)
-        assert following.wait(10) == 0
+        assert following.wait(60) == 0
 
 
 def test_data_is_kept_across_down_and_up(running: Path) -> None:
@@ -370,7 +370,7 @@ def test_the_fixtures_every_other_test_builds_on(stack: Any, topic: Callable[...
     admin = AdminClient(found.client())
     assert len(admin.list_topics(name, timeout=30).topics[name].partitions) == 3
     asked = ConfigResource(ConfigResource.Type.TOPIC, name)
-    assert admin.describe_configs([asked])[asked].result(10)["retention.ms"].value == "-1"
+    assert admin.describe_configs([asked])[asked].result(60)["retention.ms"].value == "-1"
     assert topic("fixtures") != name
     with SchemaRegistryClient(found.registry_client()) as client:
         assert isinstance(client.get_subjects(), list)

@@ -41,7 +41,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def replicas(client: AdminClient, topic: str) -> list[tuple[set[int], set[int]]]:
     """(brokers that should have a copy, brokers whose copy is up to date) of each partition."""
-    partitions = client.list_topics(topic, timeout=20).topics[topic].partitions
+    partitions = client.list_topics(topic, timeout=60).topics[topic].partitions
     return [(set(p.replicas), set(p.isrs)) for p in partitions.values()]
 
 

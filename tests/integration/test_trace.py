@@ -135,12 +135,12 @@ def test_no_record_there(project: Settings, topic: Topic) -> None:
     transaction.init_transactions(30)
     transaction.begin_transaction()
     transaction.produce(source, b"never", partition=0)
-    transaction.flush(20)
+    transaction.flush(60)
     transaction.abort_transaction(20)
     write(project, source, [b"d"], timestamp_ms=NOW_MS)
     admin = AdminClient(project.client())
     for done in admin.delete_records([TopicPartition(source, 0, 1)]).values():
-        done.result(20)
+        done.result(60)
     for at, said in {(source, 0, 0): "deleted by retention: the partition now begins at offset 1",
                      (source, 0, 3): "holds no record: .* the next record is at offset 5",
                      (source, 0, 4): "holds no record", (source, 0, 6): "the partition ends at offset 6",

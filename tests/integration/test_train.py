@@ -348,7 +348,7 @@ def test_transactions(project: Settings, topic: Topic) -> None:
         producer.begin_transaction()
         for value in values[first:first + 10]:
             producer.produce(name, value)
-        producer.flush(20)  # an abort forgets what was not sent
+        producer.flush(60)  # an abort forgets what was not sent
         (producer.commit_transaction if commit else producer.abort_transaction)(20)
     data = read(project, [Span(name, 0, 0, 32)])
     assert (offsets(data), data.gaps) == ([(0, n) for n in (*range(10), *range(22, 32))], 13)
@@ -365,7 +365,7 @@ def test_what_is_not_there(project: Settings, topic: Topic) -> None:
         read(project, [Span(name, 2, 0, 1)])
     admin = AdminClient(project.client())
     for done in admin.delete_records([TopicPartition(name, 0, 40)]).values():
-        done.result(20)
+        done.result(60)
     with pytest.raises(UserError, match=rf"{name}/0@39-50: these records are not there any more; it begins at .* 40"):
         read(project, [Span(name, 0, 39, 50)])
     assert read(project, [Span(name, 0, 40, 50)]).rows.num_rows == 11

@@ -20,7 +20,8 @@ from headrace.batch import read_lineage
 from headrace.lag import measure
 from headrace.registry import Registry
 from headrace.settings import Settings
-from tests.faults.test_kill import SCHEMA, _in_order, committed_records, load, start, wait_for, write_flow
+from tests.committed import committed_records
+from tests.faults.test_kill import SCHEMA, _in_order, load, start, wait_for, write_flow
 from tests.integration.wire import wire
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -99,7 +100,7 @@ def test_a_worker_that_waits_takes_part_in_rebalances(project: Settings, topic: 
             time.sleep(0.3)
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
-        assert [worker.wait(30) for worker in workers] == [0, 0]
+        assert [worker.wait(60) for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()
@@ -117,7 +118,7 @@ def evolved(settings: Settings, topic: str, records: int) -> None:
     producer = Producer(settings.client(enable_idempotence=True))
     for value in codec.Encoder(schema, schema.arrow, number).encode(rows):
         producer.produce(topic, value, b"late", 0)
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
 
 
 def test_a_schema_that_cannot_be_had_holds_its_partition_only(project: Settings, topic: Callable[..., str]) -> None:
@@ -149,7 +150,7 @@ def test_a_schema_that_cannot_be_had_holds_its_partition_only(project: Settings,
             line.mend()
             until([0, 0, 0, 0])
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(30) == 0
+            assert worker.wait(60) == 0
         finally:
             worker.kill()
             worker.communicate()

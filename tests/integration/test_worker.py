@@ -19,7 +19,8 @@ from headrace.connectors.quarantine import REASONS, SOURCE, STEP
 from headrace.lag import measure
 from headrace.settings import Settings
 from headrace.topics import TopicPlan, ensure
-from tests.faults.test_kill import FLOW, committed_records, load, start, wait_for, write_flow
+from tests.committed import committed_records
+from tests.faults.test_kill import FLOW, load, start, wait_for, write_flow
 from tests.integration.connectkit import until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -50,7 +51,7 @@ def test_bad_records_are_held_back_with_reason_and_position(project: Settings, t
     }
     for name, value in planted.items():
         producer.produce(source, value, name, 0)
-    producer.flush(10)
+    producer.flush(60)
     told = drain(project, "bad")
     assert told["records_in"] == 1_000 + len(planted)
     held = committed_records(project, f"{source}.quarantine")
@@ -82,7 +83,7 @@ def test_an_oversized_result_goes_alone_to_the_dead_letters(project: Settings, t
     rows = pa.RecordBatch.from_pydict({"n": [1], "sensor": ["x" * 900_000]}, schema=schema.arrow)
     producer = Producer(project.client(enable_idempotence=True, message_max_bytes=4_000_000))
     producer.produce(source, codec.Encoder(schema, schema.arrow, number).encode(rows)[0], "large")
-    producer.flush(10)
+    producer.flush(60)
     drain(project, "large")
     assert not committed_records(project, f"{source}.quarantine")
     large = committed_records(project, "large.dead-letter")
@@ -133,7 +134,7 @@ def test_sigterm_finishes_the_batch_and_http_tells(project: Settings, topic: Cal
         with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
             return str(answer.read().decode())
 
-    end = time.monotonic() + 30
+    end = time.monotonic() + 60
     while 'headrace_records_in_total{flow="live",slot="0"} 20000.0' not in get("/metrics"):
         assert time.monotonic() < end, get("/metrics")
         time.sleep(0.2)

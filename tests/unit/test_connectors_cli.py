@@ -142,7 +142,7 @@ def test_nobody_and_too_late(web: Callable[..., Web]) -> None:
     assert "no Connect worker answers at http://127.0.0.1:9" in str(nobody.value)
     assert "HEADRACE_CONNECT" in str(nobody.value)
     go = threading.Event()
-    server = web(lambda path: (go.wait(10), (200, []))[1])
+    server = web(lambda path: (go.wait(60), (200, []))[1])
     with pytest.raises(Unreachable, match=r"did not answer GET /connectors in 0\.2 s"):
         ask(server.url, timeout_s=0.2)
     go.set()

@@ -55,7 +55,7 @@ def runs(tmp_path: Path) -> list[int]:
     return list(map(int, file.read_text().split())) if file.exists() else []
 
 
-def until(tmp_path: Path, count: int, seconds: float = 10) -> list[int]:
+def until(tmp_path: Path, count: int, seconds: float = 60) -> list[int]:
     """The processes the training has run as, once there are so many."""
     deadline = time.monotonic() + seconds
     while len(runs(tmp_path)) < count:
@@ -64,7 +64,7 @@ def until(tmp_path: Path, count: int, seconds: float = 10) -> list[int]:
     return runs(tmp_path)
 
 
-def over(local: Local, trigger: str, seconds: float = 20) -> Status:
+def over(local: Local, trigger: str, seconds: float = 60) -> Status:
     deadline = time.monotonic() + seconds
     while not (status := local.poll(trigger, None)).over:
         assert time.monotonic() < deadline, status
@@ -75,7 +75,7 @@ def over(local: Local, trigger: str, seconds: float = 20) -> Status:
 def supervisor(local: Local, trigger: str) -> int:
     """Who runs it, once the training has begun."""
     file = local.folder(trigger) / "runner.json"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not file.exists() or json.loads(file.read_text())["child"] is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)

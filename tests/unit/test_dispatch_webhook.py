@@ -63,7 +63,7 @@ def trainer() -> Iterator[Trainer]:
     yield found
     found.server.shutdown()
     found.server.server_close()
-    found.thread.join(5)
+    found.thread.join(60)
 
 
 @pytest.fixture

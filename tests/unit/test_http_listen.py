@@ -84,7 +84,7 @@ def hooked(stored: Stored | None = None, /, schema: AvroSchema | None = SCHEMA, 
     source.schema = schema
     source.open(lambda partition: json.loads(json.dumps(stored.get(key(partition)))))
     assert source.listener is not None
-    client = httpx2.Client(timeout=20, verify=False)  # to build what verifies takes longer than any of these tests
+    client = httpx2.Client(timeout=60, verify=False)  # to build what verifies takes longer than any of these tests
     hook = Hook(source, stored, f"http://127.0.0.1:{source.listener.port}{source.listener.path}", client)
     hook.commits.set()
     worker = threading.Thread(target=hook.work)
@@ -93,7 +93,7 @@ def hooked(stored: Stored | None = None, /, schema: AvroSchema | None = SCHEMA, 
         yield hook
     finally:
         hook.stop.set()
-        worker.join(10)
+        worker.join(60)
         source.close()
         client.close()
 
@@ -118,7 +118,7 @@ def test_200_comes_once_it_is_committed() -> None:
         with pytest.raises(TimeoutError):
             answer.result(0.3)
         hook.commits.set()
-        assert answer.result(10).status_code == 200
+        assert answer.result(60).status_code == 200
 
 
 def test_malformed_records_are_told_and_nothing_is_taken() -> None:
@@ -152,7 +152,7 @@ def test_a_full_queue_is_429_until_there_is_room() -> None:
         answer = hook.post(b'{"n": 2}' + b" " * 30)
         assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
         hook.commits.set()
-        assert first.result(10).status_code == 200
+        assert first.result(60).status_code == 200
         assert hook.post(b'{"n": 2}' + b" " * 30).status_code == 200
         assert hook.source.listener is not None
         assert hook.source.listener._bytes == 0
@@ -211,7 +211,7 @@ def test_a_repeated_key_waits_for_the_one_under_way() -> None:
         while not hook.taken:
             assert not any(one.done() for one in both)
         hook.commits.set()
-        assert [one.result(10).status_code for one in both] == [200, 200]
+        assert [one.result(60).status_code for one in both] == [200, 200]
         assert len(hook.values()) == 1
 
 
@@ -222,7 +222,7 @@ def test_who_waits_when_it_stops_is_told_to_ask_again() -> None:
             answer = elsewhere.submit(hook.post, {"n": 1}, Idempotency_Key="a")
             while not hook.taken:
                 assert not answer.done()
-        assert (answer.result(10).status_code, answer.result().headers["Retry-After"]) == (503, "1")
+        assert (answer.result(60).status_code, answer.result().headers["Retry-After"]) == (503, "1")
     with hooked(hook.stored) as hook:
         assert hook.post({"n": 1}, Idempotency_Key="a").json() == {"records": 1}
 

@@ -59,7 +59,7 @@ def site() -> Iterator[Site]:
     thread.start()
     yield made
     server.shutdown()
-    thread.join(10)
+    thread.join(60)
     server.server_close()
 
 

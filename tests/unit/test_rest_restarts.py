@@ -43,7 +43,7 @@ def test_a_task_that_ran_well_begins_anew() -> None:
     assert restarts.failed(1_000.0 + 361).count == 0
 
 
-def until(condition: object, seconds: float = 5.0) -> None:
+def until(condition: object, seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():  # type: ignore[operator]
         assert time.monotonic() < end, "it did not come to that"

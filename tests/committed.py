@@ -1,0 +1,56 @@
+"""What a read_committed reader finds: once, or again and again by who waits for more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from headrace.settings import Settings
+
+
+def committed_records(settings: Settings, *topics: str) -> list[Any]:
+    """Everything a read_committed reader finds. What is open when it begins is waited for: somebody who was killed may
+    have left a transaction, which hides what came after it."""
+    follower = Follower(settings, *topics)
+    try:
+        return follower.all()
+    finally:
+        follower.close()
+
+
+class Follower:
+    """Reads on from where it stood: who looks four times a second is not to read everything, nor to connect, again."""
+
+    def __init__(self, settings: Settings, *topics: str) -> None:
+        self._reader = Consumer(settings.client(group_id="reader", enable_auto_commit=False, fetch_wait_max_ms=50,
+                                                auto_offset_reset="earliest", isolation_level="read_committed",
+                                                enable_partition_eof=True))
+        self._ends = Consumer(settings.client(group_id="reader", isolation_level="read_uncommitted"))
+        self._every = [TopicPartition(topic, partition, 0) for topic in topics
+                       for partition in self._reader.list_topics(topic, 30).topics[topic].partitions]
+        self._reached = dict.fromkeys(map(_place, self._every), -1)
+        self._found: list[Any] = []
+        self._reader.assign(self._every)
+
+    def all(self) -> list[Any]:
+        """Everything up to where the partitions end now, open transactions included."""
+        ends = {_place(each): self._ends.get_watermark_offsets(each, 30)[1] for each in self._every}
+        while any(self._reached[at] < end for at, end in ends.items()):
+            for message in self._reader.consume(10_000, 1.0):
+                if (error := message.error()) is None:
+                    self._found.append(message)
+                elif error.code() == KafkaError._PARTITION_EOF:
+                    self._reached[_place(message)] = message.offset()
+                else:
+                    assert error.retriable(), error
+        return list(self._found)
+
+    def close(self) -> None:
+        self._reader.close()
+        self._ends.close()
+
+
+def _place(of: Any) -> tuple[str, int]:
+    topic, partition = (of.topic, of.partition) if isinstance(of, TopicPartition) else (of.topic(), of.partition())
+    return topic, partition
