@@ -12,7 +12,7 @@ from headrace.settings import Settings
 def committed_records(settings: Settings, *topics: str) -> list[Any]:
     """Everything a read_committed reader finds. What is open when it begins is waited for: somebody who was killed may
     have left a transaction, which hides what came after it."""
-    follower = Follower(settings, *topics)
+    follower = Follower(settings, *topics, wait_ms=50)
     try:
         return follower.all()
     finally:
@@ -20,10 +20,12 @@ def committed_records(settings: Settings, *topics: str) -> list[Any]:
 
 
 class Follower:
-    """Reads on from where it stood: who looks four times a second is not to read everything, nor to connect, again."""
+    """Reads on from where it stood: who looks four times a second is not to read everything, nor to connect, again.
+    It goes on fetching meanwhile, so `wait_ms`, after which the broker says that nothing came, is to be short only for
+    who reads once."""
 
-    def __init__(self, settings: Settings, *topics: str) -> None:
-        self._reader = Consumer(settings.client(group_id="reader", enable_auto_commit=False, fetch_wait_max_ms=50,
+    def __init__(self, settings: Settings, *topics: str, wait_ms: int = 500) -> None:
+        self._reader = Consumer(settings.client(group_id="reader", enable_auto_commit=False, fetch_wait_max_ms=wait_ms,
                                                 auto_offset_reset="earliest", isolation_level="read_committed",
                                                 enable_partition_eof=True))
         self._ends = Consumer(settings.client(group_id="reader", isolation_level="read_uncommitted"))
