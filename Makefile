@@ -33,7 +33,7 @@ demo: setup-demo ## real flights through real Kafka: speed, kills, an event
 
 test: setup      ## all that needs nothing but Python (at most 20 minutes); names what it leaves out
 	$(PYTEST) -m "not ui and not external"
-	@echo "left out: external (real Airflow, MLflow server, kfp, PostgreSQL and Kafka Connect, installed where they are missing), full (what takes too long: 30 kills of the loop, most rows of the fault suite, three brokers, three quarters of the generated contracts), ui (no such tests yet); make test-all"
+	@echo "left out: external (real Airflow, MLflow server, kfp, PostgreSQL and Kafka Connect, installed where they are missing), full (what takes too long: 30 kills of the loop, its year against what needs no loop, most rows of the fault suite, three brokers, three quarters of the generated contracts), ui (no such tests yet); make test-all"
 
 test-external: setup ## against real Airflow, MLflow, kfp, PostgreSQL and Kafka Connect; installs them
 	$(PYTEST) -m external
