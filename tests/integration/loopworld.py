@@ -34,7 +34,7 @@ from headrace.loopview import topic_of
 from headrace.loopview.word import word
 from headrace.registry import Registry
 from headrace.settings import Settings
-from tests.committed import Follower
+from tests.committed import committed_records
 
 Event = TypeVar("Event", bound=ControlEvent)
 Row = dict[str, Any]
@@ -158,7 +158,6 @@ class World:
             (folder / f"flows/{name}.yaml").write_text(text.format(**said))
         self._registry = Registry(settings.registry_client())
         self._ids: dict[str, int] = {}
-        self._followers: dict[str, Follower] = {}
 
     # processes
 
@@ -196,8 +195,6 @@ class World:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
         self._registry.client.__exit__(None, None, None)
-        for follower in self._followers.values():
-            follower.close()
         admin = AdminClient(self.settings.client())
         mine = [name for name in admin.list_topics(timeout=30).topics if self.u in name]
         for done in admin.delete_topics(mine).values():
@@ -218,7 +215,7 @@ class World:
             if time.monotonic() > end:
                 logs = "".join(f"\n{name}: …{self.log(name)}" for name in self.processes)
                 raise AssertionError(f"{what} did not come in {seconds:g} s:{logs}")
-            time.sleep(0.25)
+            time.sleep(0.5)
         return found
 
     # writing
@@ -272,9 +269,7 @@ class World:
 
     def records(self, topic: str) -> list[Any]:
         """What a read_committed reader finds, in order."""
-        if topic not in self._followers:
-            self._followers[topic] = Follower(self.settings, topic)
-        return sorted(self._followers[topic].all(), key=lambda m: (m.partition(), m.offset()))
+        return sorted(committed_records(self.settings, topic), key=lambda m: (m.partition(), m.offset()))
 
     def rows(self, name: str) -> list[Row]:
         """The rows of a data topic."""
