@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -12,11 +13,8 @@ from headrace.settings import Settings
 def committed_records(settings: Settings, *topics: str) -> list[Any]:
     """Everything a read_committed reader finds. What is open when it begins is waited for: somebody who was killed may
     have left a transaction, which hides what came after it."""
-    follower = Follower(settings, *topics, wait_ms=50)
-    try:
+    with closing(Follower(settings, *topics, wait_ms=50)) as follower:
         return follower.all()
-    finally:
-        follower.close()
 
 
 class Follower:

@@ -28,7 +28,7 @@ hypothesis_settings.load_profile("headrace")
 
 TOPIC_TIMEOUT_S = 60
 MEMORY_BYTES = 8 << 30
-"""How much room there must be for temporary folders in memory; all tests together take less than 2 GiB."""
+"""How much room there must be for temporary folders in memory."""
 LONG_FIRST = ("external", "faults", "integration", "contract")
 """The tiers whose tests begin before the others."""
 

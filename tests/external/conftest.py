@@ -149,9 +149,9 @@ def _started(program: Path, environment: dict[str, str], home: Path) -> Iterator
         family = [child for part in parts for child in psutil.Process(part.pid).children(recursive=True)]
         assert watcher.stdin
         watcher.stdin.close()
-        watcher.wait(60)
+        watcher.wait(30)
         for part in parts:
-            part.wait(60)
+            part.wait(30)
         for process in family:  # those in groups of their own
             with contextlib.suppress(psutil.Error):
                 process.kill()

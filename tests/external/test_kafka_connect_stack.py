@@ -72,7 +72,7 @@ def test_beside_the_stack_and_down_with_it(project: Path, monkeypatch: pytest.Mo
     [pid] = [part.pid for part in status(project) if part.name == "connect"]
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=60)
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=20)
     assert states(project)["connect"] == "died"
     died = headrace("status", cwd=project)
     assert died.returncode == 1

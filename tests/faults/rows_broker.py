@@ -99,7 +99,7 @@ def _fill(world: World) -> None:
         producer.poll(0.05)
         if refused:
             return
-    producer.flush(60)
+    producer.flush(10)
     assert refused, "the disk never was full"
 
 

@@ -77,7 +77,7 @@ def test_a_full_disk_is_waited_for(alone: Settings, request: pytest.FixtureReque
     up(alone.project)  # there is room again
     worker.terminate()
     try:
-        worker.communicate(timeout=60)
+        worker.communicate(timeout=20)
     except subprocess.TimeoutExpired:  # librdkafka may sit in send_offsets_to_transaction for ever; /health tells of it
         worker.kill()
         worker.communicate()

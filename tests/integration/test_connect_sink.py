@@ -53,7 +53,7 @@ def test_what_a_topic_holds_arrives_once_with_key_headers_and_offsets(project: S
     first = Watched(spec, project, drain=True)
     first.task.start()
     first.expect("ENDED")
-    assert first.task.join(60)
+    assert first.task.join(10)
     assert [(row[0], row[1], row[2], row[3], row[4], row[5]) for row in rows(project)] == [
         (name, 1, n, key, {"n": n}, [["h", 7]]) for n, key in enumerate("abc")]
     assert first.states == ["RUNNING", "ENDED"]
@@ -63,7 +63,7 @@ def test_what_a_topic_holds_arrives_once_with_key_headers_and_offsets(project: S
     second = Watched(spec, project, drain=True)
     second.task.start()
     second.expect("ENDED")
-    assert second.task.join(60)
+    assert second.task.join(10)
     assert sorted(numbers(project)) == [0, 1, 2, 3]
     assert offsets.listed(spec, project) == [
         {"partition": {"kafka_topic": name, "kafka_partition": 0}, "offset": {"kafka_offset": 1}},
@@ -227,7 +227,7 @@ def test_offsets_are_altered_and_reset_on_both_sides(project: Settings, topic: C
         watched = Watched(spec, project, drain=True)
         watched.task.start()
         watched.expect("ENDED")
-        assert watched.task.join(60)
+        assert watched.task.join(30)
         return watched.task.done.records
 
     assert run() == 10
@@ -262,7 +262,7 @@ def test_what_retention_took_is_passed_over_and_the_rest_arrives(project: Settin
         watched = Watched(spec, project, drain=True)
         watched.task.start()
         watched.expect("ENDED")
-        assert watched.task.join(60)
+        assert watched.task.join(10)
     assert sorted((row[1], row[2]) for row in rows(project)) == [
         *((0, n) for n in range(20) if not 10 <= n < 15), *((1, n) for n in range(20))]
     [told] = [record for record in caplog.records if record.message == "records are gone that were not read"]

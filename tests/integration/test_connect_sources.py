@@ -53,7 +53,7 @@ def drain(settings: Settings, **keys: str) -> Watched:
     watched = Watched(made(settings, **keys), settings, drain=True)
     watched.task.start()
     watched.expect("ENDED")
-    assert watched.task.join(60)
+    assert watched.task.join(20)
     return watched
 
 
@@ -166,7 +166,7 @@ def test_a_webhook_over_kills_with_keys_takes_each_once(project: Settings, topic
         for one in senders:
             one.join(60)
         process.terminate()
-        process.wait(60)
+        process.wait(30)
     found = Counter(ids(project, name))
     assert set(found.values()) == {1}
     assert set(heard) <= set(found)

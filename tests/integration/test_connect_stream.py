@@ -42,7 +42,7 @@ def test_file_to_topic_to_file(project: Settings, topic: Callable[..., str]) -> 
         watched = Watched(spec, project, drain=True)
         watched.task.start()
         watched.expect("ENDED")
-        assert watched.task.join(60)
+        assert watched.task.join(30)
     assert (folder / "out.txt").read_text() == "one\ntwo, zwei\n\nthree “3”\n"
     assert offsets.listed(source, project) == [
         {"partition": {"filename": "in.txt"}, "offset": {"position": (folder / "in.txt").stat().st_size}}]
@@ -156,7 +156,7 @@ def test_a_secret_is_looked_up_at_the_start_and_told_to_nobody(project: Settings
     monkeypatch.delenv("CONNECT_FILE")
     failed = Watched(spec, project)
     failed.task.start()
-    assert failed.task.join(60)
+    assert failed.task.join(30)
     assert failed.states == ["FAILED"]
     assert "file: ${env:CONNECT_FILE}: there is no environment variable" in str(failed.trace)
     assert not [record for record in caplog.records if "hush-hush" in repr(record.__dict__)]
@@ -181,7 +181,7 @@ def test_avro_by_default_as_the_schema_says_or_as_transforms_made_it(project: Se
         watched = Watched(spec, project, drain=True)
         watched.task.start()
         watched.expect("ENDED")
-        assert watched.task.join(60)
+        assert watched.task.join(30)
     registry = Registry(project.registry_client())
     assert [(m.key(), m.headers()) for m in read(project, name)] == [(b"a", [("h", b"x")]), (None, [("h", b"x")])]
     first, second = (registry.latest(f"{one}-value") for one in (name, more))
@@ -264,7 +264,7 @@ def test_partitions_of_a_source_and_where_its_transactions_end(project: Settings
         watched = Watched(made(project, **own, count=str(count)), project)
         watched.task.start()
         watched.expect("ENDED")
-        assert watched.task.join(60)
+        assert watched.task.join(10)
     found = read(project, name)
     assert sorted(int(m.value()) for m in found) == list(range(100))
     assert (folder / "told").read_text().split("\n")[:3] == ["0 1", "1 1", "0 2"]

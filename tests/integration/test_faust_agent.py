@@ -105,7 +105,7 @@ def start(project: Settings) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 def stop(process: subprocess.Popen[str]) -> None:
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0
+    assert process.wait(30) == 0
 
 
 def kill(process: subprocess.Popen[str]) -> None:

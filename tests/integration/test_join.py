@@ -66,7 +66,7 @@ def test_two_workers_take_over_from_each_other(project: Settings, topic: Callabl
     assert first.communicate(timeout=60)
     produce(project, made.labels, LABEL, labels(N // 2, N))
     second.send_signal(signal.SIGKILL)
-    second.communicate(timeout=60)
+    second.communicate(timeout=20)
     for instance in ("one", "two"):  # the killed one is a member of the group still: its partitions wait for it
         drain(project, made.name, "--instance", instance)
     assert pairs(project, made.judged) == Counter((n, n) for n in range(N) if n % 10)

@@ -167,7 +167,7 @@ def test_it_follows_until_interrupted(run: Run, project: Settings, topic: Callab
                     break
                 time.sleep(0.3)
             reading.send_signal(signal.SIGINT)
-            assert reading.wait(60) == 0
+            assert reading.wait(20) == 0
         finally:
             reading.kill()
             reading.wait()

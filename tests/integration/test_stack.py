@@ -189,7 +189,7 @@ def test_logs_follow_shows_what_comes(running: Path) -> None:
             log.write("a line of this test\n")
         assert any("a line of this test" in line for line in following.stdout)
         following.send_signal(signal.SIGINT)
-        assert following.wait(60) == 0
+        assert following.wait(10) == 0
 
 
 def test_data_is_kept_across_down_and_up(running: Path) -> None:

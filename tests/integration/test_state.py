@@ -113,7 +113,7 @@ def test_partitions_move_between_workers_with_their_state(project: Settings, top
     load(project, source, ticks(2 * N, 3 * N))
     time.sleep(1.0)
     one.send_signal(signal.SIGTERM)
-    assert one.wait(60) == 0
+    assert one.wait(30) == 0
     wait_for(other, "assigned")
     load(project, source, ticks(3 * N, 4 * N))
     end = time.monotonic() + 60
@@ -121,7 +121,7 @@ def test_partitions_move_between_workers_with_their_state(project: Settings, top
         assert time.monotonic() < end, "the second worker does not come to the end"
         time.sleep(0.3)
     other.send_signal(signal.SIGTERM)
-    assert other.wait(60) == 0
+    assert other.wait(30) == 0
     for worker in (one, other):
         worker.stderr.close()  # type: ignore[union-attr]
     check(project, source, 4 * N)

@@ -100,7 +100,7 @@ def test_a_worker_that_waits_takes_part_in_rebalances(project: Settings, topic: 
             time.sleep(0.3)
         for worker in workers:
             worker.send_signal(signal.SIGTERM)
-        assert [worker.wait(60) for worker in workers] == [0, 0]
+        assert [worker.wait(30) for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()
@@ -150,7 +150,7 @@ def test_a_schema_that_cannot_be_had_holds_its_partition_only(project: Settings,
             line.mend()
             until([0, 0, 0, 0])
             worker.send_signal(signal.SIGTERM)
-            assert worker.wait(60) == 0
+            assert worker.wait(30) == 0
         finally:
             worker.kill()
             worker.communicate()

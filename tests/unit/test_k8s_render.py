@@ -411,7 +411,7 @@ def test_a_pod_that_is_told_to_stop_stops(trainer: Path) -> None:
         time.sleep(0.05)
         children = psutil.Process(process.pid).children()
     process.terminate()
-    assert process.wait(60) == 128 + signal.SIGTERM
+    assert process.wait(30) == 128 + signal.SIGTERM
     assert not psutil.pid_exists(children[0].pid)
 
 
