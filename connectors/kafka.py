@@ -83,11 +83,19 @@ class KafkaSource:
             statistics_interval_ms=0)
         if instance:
             conf["group.instance.id"] = instance  # a restart takes its partitions back at once
-        self.consumer = Consumer({**conf, "error_cb": self._on_error}, logger=silent("consumer"))
+        self._conf = conf
+        self.consumer = self._made()
         self.assigned: set[Partition] = set()
+        self._members: set[str] = set()  # the ids this consumer had in the group, one after another
+        self._join: Callable[[], None] = lambda: None
+
+    def _made(self) -> Consumer:
+        return Consumer({**self._conf, "error_cb": self._on_error}, logger=silent("consumer"))
 
     def _on_error(self, error: KafkaError) -> None:
         self._trouble(error)
+        if error.code() == KafkaError.FENCED_INSTANCE_ID:
+            self._fault = self._fault or self._refused(None, error)
         if time.monotonic() - self._told > TELL_S:
             self._told = time.monotonic()
             hint = {"hint": advice(self.settings, error)} if refuses(error) else {}
@@ -104,6 +112,7 @@ class KafkaSource:
 
         def on_assign(consumer: Consumer, partitions: list[TopicPartition]) -> None:
             with self._kept():
+                self._members.add(consumer.memberid())
                 starts = self._starts(partitions)
                 consumer.assign([TopicPartition(t, p, at) for (t, p), (at, _) in starts.items()])
                 self.assigned = set(starts)
@@ -119,7 +128,22 @@ class KafkaSource:
                 assignment.revoked(gone)
             consumer.unassign()
 
-        self.consumer.subscribe(list(self.topics), on_assign=on_assign, on_revoke=on_revoke, on_lost=on_revoke)
+        def join() -> None:
+            self.consumer.subscribe(list(self.topics), on_assign=on_assign, on_revoke=on_revoke, on_lost=on_revoke)
+
+        self._join = join
+        self._lost = assignment.revoked
+        join()
+
+    def _rejoin(self) -> None:
+        """Be in the group with a new consumer. A fatal error is for good to the one that had it."""
+        self.consumer.close()  # which gives its partitions up
+        if self.assigned:
+            gone, self.assigned = sorted(self.assigned), set()
+            self._lost(gone)
+        self._paused.clear()
+        self.consumer = self._made()
+        self._join()
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -153,7 +177,8 @@ class KafkaSource:
 
     def poll(self) -> Polled:
         """Up to `batch_max` records, within about 50 ms. Raises BrokerError for errors that waiting does not mend,
-        Fenced when another consumer goes by this one's name, and whatever went wrong in a rebalance meanwhile."""
+        Fenced when another consumer goes by this one's name (not when only the broker thinks so), and whatever went
+        wrong in a rebalance meanwhile."""
         if self.backlog:
             got = self._consumed(self.batch_max, POLL_S)
         else:
@@ -175,11 +200,24 @@ class KafkaSource:
         try:
             got: list[Message] = self.consumer.consume(records_max, timeout_s)
         except KafkaException as raised:  # fatal to the consumer
-            raise self._refused(None, raised.args[0]) from raised
-        if self._fault is not None:
-            self.consumer.unassign()
-            raise self._fault
-        return got
+            self._fault = self._fault or self._refused(None, raised.args[0])
+        if self._fault is None:
+            return got
+        if isinstance(self._fault, Fenced):
+            try:
+                alone = self.alone()
+            except KafkaException as unknown:  # to be asked again by the next poll
+                self._on_error(unknown.args[0])
+                time.sleep(timeout_s)
+                return []
+            if alone:
+                log.warning("joining again", extra={"topics": list(self.topics), "group": self.group,
+                                                    "error": str(self._fault)})
+                self._fault = None
+                self._rejoin()
+                return []
+        self.consumer.unassign()
+        raise self._fault
 
     def _event(self, message: Message, error: KafkaError, ends: dict[Partition, int]) -> None:
         if error.code() == KafkaError._PARTITION_EOF:
@@ -191,9 +229,10 @@ class KafkaSource:
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise BrokerError(f"{message.topic()}: the committed offset of group {self.group} is gone ({error.str()})",
                               hint="retention deleted what nobody had read; raise retention.ms, then reset the group")
+        elif error.code() == KafkaError.FENCED_INSTANCE_ID:
+            self._fault = self._fault or self._refused(message.topic(), error)
         elif error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED,
-                                               KafkaError.GROUP_AUTHORIZATION_FAILED,
-                                               KafkaError.FENCED_INSTANCE_ID):
+                                               KafkaError.GROUP_AUTHORIZATION_FAILED):
             raise self._refused(message.topic(), error)
 
     def _refused(self, topic: str | None, error: KafkaError) -> HeadraceError:
@@ -242,11 +281,15 @@ class KafkaSource:
         return all(message.error() is not None for message in got)
 
     def alone(self) -> bool:
-        """Whether nobody else is in the group under this consumer's name. Raises BrokerError, KafkaException."""
+        """Whether nobody else is in the group under this consumer's name. Raises BrokerError, KafkaException.
+
+        librdkafka fences itself: from the end of its session until the next poll its heartbeats bear the name, but no
+        member id any more (confluentinc/librdkafka#3437), and the broker takes them for another's.
+        """
         client = admin(self.settings)  # kept until the result is in: without a name it would end before
         asked = client.describe_consumer_groups([self.group], request_timeout=ALONE_S)[self.group]
         named = [m.member_id for m in asked.result().members if m.group_instance_id == self.instance]
-        return not named or self.consumer.memberid() in named
+        return not named or not {*self._members, self.consumer.memberid()}.isdisjoint(named)
 
     def rewind(self, starts: Mapping[Partition, int]) -> None:
         """Read again from these offsets; a partition no longer ours is passed over."""

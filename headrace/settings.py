@@ -60,7 +60,8 @@ class Settings:
         if not self.bootstrap:
             raise BrokerError("no Kafka broker is known",
                               hint="start one with `headrace up`, or set HEADRACE_BOOTSTRAP to a cluster of yours")
-        return {**self.kafka, "bootstrap.servers": self.bootstrap, "log_level": 3,
+        return {"reconnect.backoff.max.ms": 2_000,  # a broker that is back is noticed soon, not only after 10 s
+                **self.kafka, "bootstrap.servers": self.bootstrap, "log_level": 3,
                 **{k.replace("_", "."): v for k, v in overrides.items()}}
 
     def registry_client(self) -> dict[str, Any]:

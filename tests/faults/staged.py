@@ -163,7 +163,7 @@ def _without(safeguard: str) -> None:
 def main() -> None:
     asked, *arguments = sys.argv[1:]
     told = json.loads(asked)
-    faulthandler.register(signal.SIGUSR2, all_threads=True)  # where it hangs; SIGUSR1 is Faust's own
+    faulthandler.register(signal.SIGRTMIN, all_threads=True)  # where it hangs; SIGUSR1 and SIGUSR2 are Faust's own
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing outlives the suite
     _after(KafkaSource, "__init__", lambda _, source: _sources.append(source))
     if safeguard := told.pop("off", None):

@@ -52,7 +52,7 @@ class Worker:
     def stacks(self) -> str:
         """Where its threads are, when it hangs."""
         before = len(self.text)
-        self.signal(signal.SIGUSR2)
+        self.signal(signal.SIGRTMIN)
         time.sleep(1.0)
         return self.text[before:]
 
