@@ -57,6 +57,13 @@ class Assignment:
     revoked: Callable[[Sequence[Partition]], None]
 
 
+def _fenced(error: KafkaError) -> bool:
+    """Is this the broker's word that another has this consumer's name? A heartbeat that is told so ends as a message
+    whose error is only `_FATAL`, with the reason in its text."""
+    return error.code() == KafkaError.FENCED_INSTANCE_ID or (
+        error.code() == KafkaError._FATAL and KafkaError(KafkaError.FENCED_INSTANCE_ID).str() in error.str())
+
+
 class KafkaSource:
     """One consumer of a flow's topics in one group; every method is called from the worker's thread.
 
@@ -94,8 +101,6 @@ class KafkaSource:
 
     def _on_error(self, error: KafkaError) -> None:
         self._trouble(error)
-        if error.code() == KafkaError.FENCED_INSTANCE_ID:
-            self._fault = self._fault or self._refused(None, error)
         if time.monotonic() - self._told > TELL_S:
             self._told = time.monotonic()
             hint = {"hint": advice(self.settings, error)} if refuses(error) else {}
@@ -229,14 +234,14 @@ class KafkaSource:
         elif error.code() == KafkaError._AUTO_OFFSET_RESET:
             raise BrokerError(f"{message.topic()}: the committed offset of group {self.group} is gone ({error.str()})",
                               hint="retention deleted what nobody had read; raise retention.ms, then reset the group")
-        elif error.code() == KafkaError.FENCED_INSTANCE_ID:
+        elif _fenced(error):
             self._fault = self._fault or self._refused(message.topic(), error)
-        elif error.fatal() or error.code() in (KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        elif error.fatal() or error.code() in (KafkaError._FATAL, KafkaError.TOPIC_AUTHORIZATION_FAILED,
                                                KafkaError.GROUP_AUTHORIZATION_FAILED):
             raise self._refused(message.topic(), error)
 
     def _refused(self, topic: str | None, error: KafkaError) -> HeadraceError:
-        if error.code() == KafkaError.FENCED_INSTANCE_ID:
+        if _fenced(error):
             return Fenced(f"another consumer of group {self.group} goes by the name {self.instance}: {error.str()}",
                           hint="two workers with the same --instance and slot? give each its own --instance")
         of = f"topic {topic}, " if topic else ""
