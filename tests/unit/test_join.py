@@ -87,10 +87,15 @@ def got(bench: Bench) -> dict[str, Counter[Any]]:
             for name, column in columns.items()}
 
 
-@settings(max_examples=40)
-@given(events, events, st.sampled_from([0, 4, 100]), st.booleans(), st.data())
+WHOLE = (None, None, 0, False)
+steps = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), st.integers(0, 1), st.booleans()), max_size=14)
+"""(rows from the left, from the right, aborts, whether another worker goes on); after the last, whatever is left."""
+
+
+@settings(max_examples=200)
+@given(events, events, st.sampled_from([0, 4, 100]), st.booleans(), steps)
 def test_any_interleaving_any_cuts_any_aborts(lefts: list[Event], rights: list[Event], late: int, one: bool,
-                                              data: st.DataObject) -> None:
+                                              steps: list[tuple[int, int, int, bool]]) -> None:
     def make() -> Join:
         return join(within=f"{WITHIN}ms", before=f"{BEFORE}ms", late=f"{late}ms", expect_one=one)
 
@@ -101,12 +106,12 @@ def test_any_interleaving_any_cuts_any_aborts(lefts: list[Event], rights: list[E
             streams[side].append((partition, offsets[partition], row(key, ms, n)))
             offsets[partition] += 1
     bench = Bench(make())
-    while any(streams):
-        cut = [stream[:data.draw(st.integers(0, 5))] for stream in streams]
-        bench.run(cut[0], cut[1], aborts=data.draw(st.integers(0, 1)))
+    for *counts, aborts, another in (*steps, WHOLE):
+        cut = [stream[:count] for stream, count in zip(streams, counts, strict=True)]
+        bench.run(cut[0], cut[1], aborts=aborts)
         for stream, taken in zip(streams, cut, strict=True):
             del stream[:len(taken)]
-        if data.draw(st.booleans()):  # another worker goes on, with nothing but the state
+        if another:  # with nothing but the state
             bench = Bench(make(), bottoms=bench.bottoms, out=bench.out)
     assert got(bench) == expected(lefts, rights, late, one)
 
